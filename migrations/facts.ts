@@ -107,6 +107,15 @@ export const NULL_ARGUMENTS: Readonly<Record<string, readonly string[]>> = {
   record_sightings: ['seen_at'],
 };
 
+/**
+ * The domains of arguments that are arrays of text, by the name of the argument. As the type of an argument, an array of a domain
+ * would keep the checks of the domain from being changed.
+ */
+export const DOMAINS_OF_ARGUMENTS: Readonly<Record<string, string>> = {
+  states: 'node_state',
+  kinds: 'node_kind',
+};
+
 /** Functions that return one value, which may be null. The catalog does not show this. */
 export const NULL_VALUES: readonly string[] = ['node_location'];
 

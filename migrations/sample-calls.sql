@@ -56,7 +56,7 @@ where d.path = '1/2';
 
 select filestore.list_nodes('sample-disk', '1', states, max_depth => 1, order_by => order_by, with_totals => true)
 from unnest('{path,size}'::text[]) order_by
-cross join (values ('{active}'::filestore.node_state[]), ('{active,deleted}')) s (states);
+cross join (values ('{active}'::text[]), ('{active,deleted}')) s (states);
 
 select filestore.list_nodes('sample-disk', metadata_contains => '[]');
 

@@ -1,4 +1,4 @@
-import { NEVER_NULL, NULL_ARGUMENTS, NULL_VALUES } from '../../migrations/facts.ts';
+import { DOMAINS_OF_ARGUMENTS, NEVER_NULL, NULL_ARGUMENTS, NULL_VALUES } from '../../migrations/facts.ts';
 import { MODELLED_SCHEMA } from '../../src/catalog/model.ts';
 import { type AccessDescription, LEVELS, type Level } from './access.ts';
 import { declare, document, exportedNames, literal, orNull, propertyName } from './declarations.ts';
@@ -97,7 +97,7 @@ function argumentsType(
     const isDefault = isOptional && isNull(argument.default);
     // Where SQL's default is null, null means the same. Elsewhere it has a meaning only if a fact says so.
     const takesNull = isDefault || mayBeNull.includes(argument.name ?? '');
-    const { write } = types.typeOf(argument.type);
+    const { write } = types.typeOf(typeOfArgument(argument));
     const type = write === 'JsonInput' && !takesNull ? `NonNullable<${write}>` : orNull(write, takesNull);
     return {
       name: camelCase(argument.name ?? ''),
@@ -108,6 +108,11 @@ function argumentsType(
     };
   });
   return declare(name, `The arguments of {@link ${camelCase(routine.name)}}.`, fields);
+}
+
+function typeOfArgument({ name, type }: ArgumentDescription): string {
+  const domain = DOMAINS_OF_ARGUMENTS[name ?? ''];
+  return domain !== undefined && type === 'text[]' ? `${domain}[]` : type;
 }
 
 function isNull(expression: string | null): boolean {

@@ -1,5 +1,5 @@
 --! Previous: sha1:d9c298db0b14cefd1f15f3e7c650482a8c14cd93
---! Hash: sha1:bbad1016af3a17832e9cd66d7e9cb1c1c532c861
+--! Hash: sha1:c38b9d5865dcaa0ab68e82fcc6c10dbcb1ac730d
 --! Message: Lists of nodes
 
 do $$
@@ -104,13 +104,15 @@ comment on function filestore.list_totals(bigint[], boolean) is
 revoke all on function filestore.list_totals(bigint[], boolean) from public;
 --! EndIncluded functions/list_totals.sql
 --! Included functions/check_list.sql
-create or replace function filestore.check_list(metadata_contains jsonb, max_depth integer)
+create or replace function filestore.check_list(states text[], kinds text[], metadata_contains jsonb, max_depth integer)
 returns void
 language plpgsql
-immutable
+stable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+  -- Not as types of the arguments: the checks of a domain cannot be changed while a function takes an array of it.
+  perform states::filestore.node_state[], kinds::filestore.node_kind[];
   if jsonb_typeof(metadata_contains) <> 'object' then
     raise exception 'metadata_contains is of type %, not an object', jsonb_typeof(metadata_contains)
       using errcode    = 'FS422',
@@ -125,10 +127,10 @@ begin
 end
 $$;
 
-comment on function filestore.check_list(jsonb, integer) is
+comment on function filestore.check_list(text[], text[], jsonb, integer) is
   'Internal: Raises FS422 for conditions that filestore.list_nodes and filestore.count_nodes do not take.';
 
-revoke all on function filestore.check_list(jsonb, integer) from public;
+revoke all on function filestore.check_list(text[], text[], jsonb, integer) from public;
 --! EndIncluded functions/check_list.sql
 --! Included functions/listed_directory.sql
 create or replace function filestore.listed_directory(mount_id bigint, path text, with_deleted boolean)
@@ -379,22 +381,22 @@ revoke all on function filestore.search_nodes(bigint, bigint, text, text[], text
 --! Included functions/list_nodes.sql
 create or replace function filestore.list_nodes(
   mount_key         text,
-  path              text                   default '',
-  states            filestore.node_state[] default '{active,inconsistent,missing}',
-  kinds             filestore.node_kind[]  default null,
-  name_contains     text                   default null,
-  metadata_contains jsonb                  default null,
-  max_depth         integer                default null,
-  changed_since     timestamptz            default null,
-  min_size          bigint                 default null,
-  max_size          bigint                 default null,
-  order_by          filestore.node_order   default 'path',
-  descending        boolean                default false,
-  after_cursor      text                   default null,
-  page_size         bigint                 default 100,
-  with_sightings    boolean                default false,
-  with_totals       boolean                default false,
-  max_nodes         bigint                 default 100000
+  path              text                 default '',
+  states            text[]               default '{active,inconsistent,missing}',
+  kinds             text[]               default null,
+  name_contains     text                 default null,
+  metadata_contains jsonb                default null,
+  max_depth         integer              default null,
+  changed_since     timestamptz          default null,
+  min_size          bigint               default null,
+  max_size          bigint               default null,
+  order_by          filestore.node_order default 'path',
+  descending        boolean              default false,
+  after_cursor      text                 default null,
+  page_size         bigint               default 100,
+  with_sightings    boolean              default false,
+  with_totals       boolean              default false,
+  max_nodes         bigint               default 100000
 )
 returns table (
   cursor             text,
@@ -419,7 +421,7 @@ as $$
 declare
   mount_id  constant bigint := filestore.find_mount(list_nodes.mount_key);
   directory constant text   := coalesce(filestore.canonical_path(list_nodes.path), '');
-  wanted    constant text[] := array_remove(coalesce(states, '{active,inconsistent,missing}')::text[], null);
+  wanted    constant text[] := array_remove(coalesce(states, '{active,inconsistent,missing}'), null);
   -- In one directory, both orders are the same, and an index has it.
   ordering  constant text   := case when max_depth = 1 and order_by = 'name' then 'path' else coalesce(order_by, 'path') end;
   after     text[];
@@ -427,7 +429,7 @@ declare
 begin
   perform filestore.check_limit('page_size', page_size, 10000);
   perform filestore.check_limit('max_nodes', max_nodes, 10000000);
-  perform filestore.check_list(metadata_contains, max_depth);
+  perform filestore.check_list(states, kinds, metadata_contains, max_depth);
   if after_cursor is not null then
     after := regexp_match(after_cursor, '^(path|name|size|change):([0-9]{1,18}):(.*)$');
     if after[1] is distinct from ordering
@@ -449,7 +451,7 @@ begin
     filestore.listed_directory(mount_id, directory, 'deleted' = any (wanted)),
     directory,
     wanted,
-    kinds::text[],
+    kinds,
     name_contains,
     metadata_contains,
     max_depth,
@@ -509,24 +511,24 @@ begin
 end
 $$;
 
-comment on function filestore.list_nodes(text, text, filestore.node_state[], filestore.node_kind[], text, jsonb, integer, timestamptz, bigint, bigint, filestore.node_order, boolean, text, bigint, boolean, boolean, bigint) is
+comment on function filestore.list_nodes(text, text, text[], text[], text, jsonb, integer, timestamptz, bigint, bigint, filestore.node_order, boolean, text, bigint, boolean, boolean, bigint) is
   'A page of the nodes below a directory, the root by default, that meet all conditions: live nodes by default, and tombstones with the state deleted. For the next page, give the cursor of the last row as after_cursor. max_depth 1 lists the directory alone. name_contains ignores case. Sizes are those of nodes, 0 for directories. With with_sightings and with_totals, rows also have the sightings, and the totals of directories, as filestore.list_totals returns them, with the moment of their last recount; otherwise these columns are null. FS404 when the mount or the directory does not exist, FS422 when the list would read more than max_nodes nodes, or the cursor is of another list.';
 
-revoke all on function filestore.list_nodes(text, text, filestore.node_state[], filestore.node_kind[], text, jsonb, integer, timestamptz, bigint, bigint, filestore.node_order, boolean, text, bigint, boolean, boolean, bigint) from public;
+revoke all on function filestore.list_nodes(text, text, text[], text[], text, jsonb, integer, timestamptz, bigint, bigint, filestore.node_order, boolean, text, bigint, boolean, boolean, bigint) from public;
 --! EndIncluded functions/list_nodes.sql
 --! Included functions/count_nodes.sql
 create or replace function filestore.count_nodes(
   mount_key         text,
-  path              text                   default '',
-  states            filestore.node_state[] default '{active,inconsistent,missing}',
-  kinds             filestore.node_kind[]  default null,
-  name_contains     text                   default null,
-  metadata_contains jsonb                  default null,
-  max_depth         integer                default null,
-  changed_since     timestamptz            default null,
-  min_size          bigint                 default null,
-  max_size          bigint                 default null,
-  max_nodes         bigint                 default 100000,
+  path              text        default '',
+  states            text[]      default '{active,inconsistent,missing}',
+  kinds             text[]      default null,
+  name_contains     text        default null,
+  metadata_contains jsonb       default null,
+  max_depth         integer     default null,
+  changed_since     timestamptz default null,
+  min_size          bigint      default null,
+  max_size          bigint      default null,
+  max_nodes         bigint      default 100000,
   out nodes         bigint,
   out is_estimate   boolean
 )
@@ -538,7 +540,7 @@ as $$
 declare
   mount_id     constant bigint  := filestore.find_mount(count_nodes.mount_key);
   directory    constant text    := coalesce(filestore.canonical_path(count_nodes.path), '');
-  wanted       constant text[]  := array_remove(coalesce(states, '{active,inconsistent,missing}')::text[], null);
+  wanted       constant text[]  := array_remove(coalesce(states, '{active,inconsistent,missing}'), null);
   is_dead      constant boolean := 'deleted' = any (wanted);
   directory_id constant bigint  := filestore.listed_directory(mount_id, directory, is_dead);
   -- Without a condition on single nodes, the totals are the answer.
@@ -552,7 +554,7 @@ declare
   totals       record;
 begin
   perform filestore.check_limit('max_nodes', max_nodes, 10000000);
-  perform filestore.check_list(metadata_contains, max_depth);
+  perform filestore.check_list(states, kinds, metadata_contains, max_depth);
 
   is_estimate := false;
   if not is_total then
@@ -563,7 +565,7 @@ begin
       directory_id,
       directory,
       wanted,
-      kinds::text[],
+      kinds,
       name_contains,
       metadata_contains,
       max_depth,
@@ -601,10 +603,10 @@ begin
 end
 $$;
 
-comment on function filestore.count_nodes(text, text, filestore.node_state[], filestore.node_kind[], text, jsonb, integer, timestamptz, bigint, bigint, bigint) is
+comment on function filestore.count_nodes(text, text, text[], text[], text, jsonb, integer, timestamptz, bigint, bigint, bigint) is
   'The number of nodes of filestore.list_nodes with the same conditions. It is exact when at most max_nodes nodes have to be read, and for all live nodes or those of a kind, which the totals count. Otherwise is_estimate is true, and the share of the first max_nodes nodes that meet the conditions is taken for that of all. FS404 when the mount or the directory does not exist, FS422 when the state deleted is given, and more than max_nodes nodes would be read.';
 
-revoke all on function filestore.count_nodes(text, text, filestore.node_state[], filestore.node_kind[], text, jsonb, integer, timestamptz, bigint, bigint, bigint) from public;
+revoke all on function filestore.count_nodes(text, text, text[], text[], text, jsonb, integer, timestamptz, bigint, bigint, bigint) from public;
 --! EndIncluded functions/count_nodes.sql
 --! Included functions/access_rights.sql
 create or replace function filestore.access_rights(level text)

@@ -1,5 +1,5 @@
---! Previous: sha1:bbad1016af3a17832e9cd66d7e9cb1c1c532c861
---! Hash: sha1:b12aec5e4486ec055c298651ef40070fc8a5d575
+--! Previous: sha1:c38b9d5865dcaa0ab68e82fcc6c10dbcb1ac730d
+--! Hash: sha1:dca5ba948ae63e4cc1d68dee9baab22857dc149d
 --! Message: Reads and writes in place of plain SQL
 
 --! Included functions/find_mount.sql

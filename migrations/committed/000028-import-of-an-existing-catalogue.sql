@@ -1,5 +1,5 @@
---! Previous: sha1:b12aec5e4486ec055c298651ef40070fc8a5d575
---! Hash: sha1:4b6c1f0642a33bd7d0734b561af7a9a6900a596b
+--! Previous: sha1:dca5ba948ae63e4cc1d68dee9baab22857dc149d
+--! Hash: sha1:5cc2202c71df32123e2bfcde0d2351fa86faa316
 --! Message: Import of an existing catalogue
 
 create table if not exists filestore.imports (

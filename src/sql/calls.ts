@@ -345,7 +345,7 @@ export interface CountNodesArguments {
   readonly mountKey: string;
   /** Default: ''::text */
   readonly path?: string | undefined;
-  /** Default: '{active,inconsistent,missing}'::node_state[] */
+  /** Default: '{active,inconsistent,missing}'::text[] */
   readonly states?: readonly NodeState[] | undefined;
   readonly kinds?: readonly NodeKind[] | null | undefined;
   readonly nameContains?: string | null | undefined;
@@ -771,7 +771,7 @@ export interface ListNodesArguments {
   readonly mountKey: string;
   /** Default: ''::text */
   readonly path?: string | undefined;
-  /** Default: '{active,inconsistent,missing}'::node_state[] */
+  /** Default: '{active,inconsistent,missing}'::text[] */
   readonly states?: readonly NodeState[] | undefined;
   readonly kinds?: readonly NodeKind[] | null | undefined;
   readonly nameContains?: string | null | undefined;

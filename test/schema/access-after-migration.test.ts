@@ -56,7 +56,7 @@ const CALLS: Readonly<Record<string, string>> = {
   check_changes: `filestore.check_changes('[]')`,
   check_count: `filestore.check_count('ids', 1)`,
   check_integrity: 'filestore.check_integrity()',
-  check_list: `filestore.check_list('{}', 1)`,
+  check_list: `filestore.check_list('{}', '{}', '{}', 1)`,
   check_limit: `filestore.check_limit('batch', 1)`,
   check_name: `filestore.check_name('a')`,
   check_retention: `filestore.check_retention('1 day', 1)`,
