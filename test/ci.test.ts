@@ -95,7 +95,7 @@ describe('the workflow', () => {
   });
 
   test('runs the commands of .ci/run, each in one job', () => {
-    const lines = ciRun.match(/^(?:npm|\.ci\/install)\b.*$/gm)?.map((line) => line.replace(/ ".*"$/, ''));
+    const lines = ciRun.match(/(?<=^ *)(?:npm|\.ci\/install)\b.*$/gm)?.map((line) => line.replace(/ ".*"$/, ''));
     const commands = Object.values(jobs).flatMap(commandsOf);
     expect([...new Set(commands)].sort()).toEqual(lines?.sort());
     const setUp = ['.ci/install', 'npm ci'];
@@ -165,11 +165,13 @@ describe('.ci/run', () => {
       const { stdout } = await run();
       expect(stdout).toContain(`.ci/install [] ${servers.join(' ')}\n`);
       for (const major of servers) {
-        const command = `bin/npm [${binOf(major)}owner] test -- test/schema test/catalog test/migrate\n`;
+        const command = `bin/npm [${binOf(major)}owner] run test:grown\n`;
         const notRun = `Not run: the tests on PostgreSQL ${major}, which is not installed. The workflow runs them.\n`;
         expect(stdout.includes(command), command).toBe(installed.includes(major));
         expect(stdout.includes(notRun), notRun).toBe(!installed.includes(major));
       }
+      const onDefault = 'bin/npm [owner] run test:grown\n';
+      expect(stdout.includes(onDefault), onDefault).toBe(installed.length === 0);
     },
   );
 
