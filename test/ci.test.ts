@@ -95,7 +95,9 @@ describe('the workflow', () => {
   });
 
   test('runs the commands of .ci/run, each in one job', () => {
-    const lines = ciRun.match(/(?<=^ *)(?:npm|\.ci\/install)\b.*$/gm)?.map((line) => line.replace(/ ".*"$/, ''));
+    const lines = ciRun
+      .match(/(?<=^ *)(?:npm|\.ci\/install)\b.*$/gm)
+      ?.map((line) => line.replace(/ ".*"$/, ''));
     const commands = Object.values(jobs).flatMap(commandsOf);
     expect([...new Set(commands)].sort()).toEqual(lines?.sort());
     const setUp = ['.ci/install', 'npm ci'];

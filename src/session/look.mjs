@@ -8,8 +8,7 @@ import { performance } from 'node:perf_hooks';
  * @import { Client, ClientConfig } from 'pg'
  */
 
-/** How long one look may take. It consists of parts, so that a time in which this process stops counts as one. */
-const LOOK_MS = 5_000;
+/** The time of a look consists of parts, so that a time in which this process stops counts as one. */
 const LOOK_PARTS = 10;
 
 /**
@@ -33,14 +32,15 @@ export const SERVER = 'extract(epoch from pg_catalog.pg_postmaster_start_time())
  * that is answered, which answers for all.
  * @param {ClientConfig} config
  * @param {ReadonlySet<Watched>} silent
+ * @param {number} longestMs How long one look may take.
  * @returns {Promise<ReadonlyMap<Watched, Sight>>}
  */
-export async function lookAtAll(config, silent) {
+export async function lookAtAll(config, silent, longestMs) {
   /** @type {Map<Watched, Sight>} */
   const sights = new Map();
   let unseen = [...silent];
   for (let [next] = unseen; next !== undefined; [next] = unseen) {
-    for (const [watched, sight] of await lookAt(config, unseen, next)) sights.set(watched, sight);
+    for (const [watched, sight] of await lookAt(config, unseen, next, longestMs)) sights.set(watched, sight);
     unseen = unseen.filter((watched) => !sights.has(watched));
   }
   return sights;
@@ -51,9 +51,10 @@ export async function lookAtAll(config, silent) {
  * @param {ClientConfig} config
  * @param {readonly Watched[]} silent
  * @param {Watched} one Of these, at whose address to look.
+ * @param {number} longestMs
  * @returns {Promise<readonly (readonly [Watched, Sight])[]>} Of those at the address, if there is no answer.
  */
-async function lookAt(config, silent, { client, address }) {
+async function lookAt(config, silent, { client, address }, longestMs) {
   const Other = /** @type {new (config: ClientConfig) => Client & { processID?: number }} */ (
     client.constructor
   );
@@ -67,7 +68,7 @@ async function lookAt(config, silent, { client, address }) {
   const timer = setInterval(() => {
     partsLeft -= 1;
     if (partsLeft === 0) socket().destroy();
-  }, LOOK_MS / LOOK_PARTS);
+  }, longestMs / LOOK_PARTS);
   const tried = preferAddress(first, address);
   try {
     await other.connect();

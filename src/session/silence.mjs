@@ -10,12 +10,17 @@ import { AS_TEXT, lookAtAll, SERVER } from './look.mjs';
  * @import { Sight, Watched } from './look.mjs'
  */
 
-/** After so long without an answer, another connection looks whether the server works on the query. */
-const LOOK_AFTER_MS = 5_000;
-/** Looks become rarer while nothing proves that the connection is lost. */
-const LONGEST_PAUSE_MS = 60_000;
-/** A connection is lost if every look proves it for so long. */
-const LOST_AFTER_MS = 20_000;
+/**
+ * Times in milliseconds.
+ * @typedef {object} Pace
+ * @property {number} lookAfter After so long without an answer, another connection looks whether the server works on the query.
+ * @property {number} longestPause Looks become rarer while nothing proves that the connection is lost.
+ * @property {number} longestLook How long one look may take.
+ * @property {number} lostAfter A connection is lost if every look proves it for so long.
+ */
+
+/** @type {Pace} */
+const PACE = { lookAfter: 5_000, longestPause: 60_000, longestLook: 5_000, lostAfter: 20_000 };
 
 /**
  * Ends connections to one database with ETIMEDOUT if other connections prove for a while that the server
@@ -25,10 +30,11 @@ const LOST_AFTER_MS = 20_000;
 export class SilenceWatch {
   #config;
   #onSilent;
+  #pace;
   /** @type {Set<Watched>} */
   #silent = new Set();
   #isLooking = false;
-  #pauseMs = LOOK_AFTER_MS;
+  #pauseMs;
   /** @type {NodeJS.Timeout | undefined} */
   #timer;
   /** @type {Set<Sight>} */
@@ -37,10 +43,13 @@ export class SilenceWatch {
   /**
    * @param {ClientConfig} config The configuration of its connections, for those that look.
    * @param {(message: string) => void} [onSilent] Called once for each silence and reason.
+   * @param {Pace} [pace] Tests cannot wait as long as networks need.
    */
-  constructor(config, onSilent = (message) => process.emitWarning(message)) {
+  constructor(config, onSilent = (message) => process.emitWarning(message), pace = PACE) {
     this.#config = config;
     this.#onSilent = onSilent;
+    this.#pace = pace;
+    this.#pauseMs = pace.lookAfter;
   }
 
   /** @param {Client} client Connected. */
@@ -59,7 +68,7 @@ export class SilenceWatch {
       lostSince: undefined,
     };
     // The timer starts again with each byte that is sent or received.
-    stream.setTimeout(LOOK_AFTER_MS);
+    stream.setTimeout(this.#pace.lookAfter);
     stream.on('timeout', () => {
       if (isReady(client)) {
         learnServer(watched).catch(() => undefined);
@@ -67,7 +76,7 @@ export class SilenceWatch {
       }
       if (!this.#silent.has(watched)) watched.bytesRead = stream.bytesRead;
       this.#silent.add(watched);
-      this.#pauseMs = LOOK_AFTER_MS;
+      this.#pauseMs = this.#pace.lookAfter;
       void this.#look();
     });
   }
@@ -77,13 +86,14 @@ export class SilenceWatch {
     if (this.#isLooking || this.#silent.size === 0) return;
     this.#isLooking = true;
     clearTimeout(this.#timer);
-    const sights = await lookAtAll(this.#config, this.#silent);
+    const sights = await lookAtAll(this.#config, this.#silent, this.#pace.longestLook);
     this.#isLooking = false;
     this.#forgetAnswered();
     if (this.#silent.size === 0) return;
-    const seen = new Set([...this.#silent].map((watched) => judge(watched, sights.get(watched))));
+    const seen = new Set([...this.#silent].map((watched) => this.#judge(watched, sights.get(watched))));
     this.#warn(seen);
-    this.#pauseMs = seen.has('lost') ? LOOK_AFTER_MS / 2 : Math.min(this.#pauseMs * 1.5, LONGEST_PAUSE_MS);
+    const { lookAfter, longestPause } = this.#pace;
+    this.#pauseMs = seen.has('lost') ? lookAfter / 2 : Math.min(this.#pauseMs * 1.5, longestPause);
     // At once for a connection that became silent during the look.
     this.#timer = setTimeout(() => this.#look(), seen.has(undefined) ? 0 : this.#pauseMs).unref();
   }
@@ -97,9 +107,27 @@ export class SilenceWatch {
     if (this.#silent.size === 0) this.#told.clear();
   }
 
+  /**
+   * Takes account of a look, and ends the connection if all looks have proved for a while that it is lost.
+   * @param {Watched} watched
+   * @param {Sight | undefined} sight
+   */
+  #judge(watched, sight) {
+    const { stream } = watched;
+    // The server may have to wait until this side reads.
+    const works = stream.readableLength > 0 || watched.bytesRead !== stream.bytesRead;
+    watched.bytesRead = stream.bytesRead;
+    if (sight === undefined) return undefined;
+    watched.lostSince = sight === 'lost' && !works ? (watched.lostSince ?? performance.now()) : undefined;
+    if (performance.now() - (watched.lostSince ?? Number.POSITIVE_INFINITY) > this.#pace.lostAfter) {
+      stream.destroy(Object.assign(new Error('it does not answer'), { code: 'ETIMEDOUT' }));
+    }
+    return works ? 'at work' : sight;
+  }
+
   /** @param {Set<Sight | undefined>} seen */
   #warn(seen) {
-    const reasons = WARNINGS.filter(([sight]) => seen.has(sight));
+    const reasons = warningsOf(this.#pace.lostAfter).filter(([sight]) => seen.has(sight));
     if (reasons.length === 0) this.#told.clear();
     for (const [sight, end] of reasons) {
       const start = `The server does not answer on a connection to database "${this.#config.database}", and`;
@@ -109,33 +137,15 @@ export class SilenceWatch {
   }
 }
 
-/** @type {readonly (readonly [Sight, string])[]} */
-const WARNINGS = [
-  ['lost', `seems not to work for it. The connection is ended if that lasts for ${LOST_AFTER_MS / 1000} s.`],
+/** @type {(lostAfter: number) => readonly (readonly [Sight, string])[]} */
+const warningsOf = (lostAfter) => [
+  ['lost', `seems not to work for it. The connection is ended if that lasts for ${lostAfter / 1000} s.`],
   ['unknown', 'another connection cannot see whether it works for it. The connection is kept.'],
   [
     'refused',
     'has no connection left for one that would see whether it works (53300). The connection is kept.',
   ],
 ];
-
-/**
- * Takes account of a look, and ends the connection if all looks have proved for a while that it is lost.
- * @param {Watched} watched
- * @param {Sight | undefined} sight
- */
-function judge(watched, sight) {
-  const { stream } = watched;
-  // The server may have to wait until this side reads.
-  const works = stream.readableLength > 0 || watched.bytesRead !== stream.bytesRead;
-  watched.bytesRead = stream.bytesRead;
-  if (sight === undefined) return undefined;
-  watched.lostSince = sight === 'lost' && !works ? (watched.lostSince ?? performance.now()) : undefined;
-  if (performance.now() - (watched.lostSince ?? Number.POSITIVE_INFINITY) > LOST_AFTER_MS) {
-    stream.destroy(Object.assign(new Error('it does not answer'), { code: 'ETIMEDOUT' }));
-  }
-  return works ? 'at work' : sight;
-}
 
 /**
  * Whether all queries are answered.

@@ -6,7 +6,10 @@ import { SilenceWatch } from '../../../src/session/silence.mjs';
 import { withClient } from '../../../src/testing/with-client.ts';
 import { type OwnServer, startOwnServer } from './own-server.ts';
 
-/** A lost connection is ended after about 33 s. */
+/** Half of what a service waits. A lost connection is ended after about 16 s. */
+const PACE = { lookAfter: 2_500, longestPause: 30_000, longestLook: 2_500, lostAfter: 10_000 };
+/** Longer than a lost connection lasts. */
+export const LONG_STATEMENT = 'select pg_sleep(20)';
 export const PATIENCE_MS = 90_000;
 export const CANNOT_SEE = /cannot see whether .* The connection is kept\.$/;
 
@@ -38,7 +41,7 @@ export async function openWatched(connectionString: string, later = connectionSt
 
 export async function openAllWatched(urls: readonly string[], later: string) {
   const warnings: string[] = [];
-  const silence = new SilenceWatch({ connectionString: later }, (message) => warnings.push(message));
+  const silence = new SilenceWatch({ connectionString: later }, (message) => warnings.push(message), PACE);
   const clients = urls.map((connectionString) => new pg.Client({ connectionString }));
   for (const client of clients) {
     client.on('error', () => undefined);
