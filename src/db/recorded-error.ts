@@ -1,4 +1,4 @@
-import type { JournalEntryRow, JsonObject } from '../../schema/rows.d.ts';
+import type { JournalEntryRow } from '../../schema/rows.d.ts';
 import { FilestoreError } from '../errors.ts';
 import { codedError, isRefusal, isUnavailable } from '../sql/refusal.ts';
 
@@ -26,8 +26,16 @@ const EXPIRED = 'expired';
 /** A code, and not a text that may have a secret. */
 const CODE = /^\w{1,64}$/;
 
+/** The description of an error for the journal. The texts that `add` returns replace those of the default. */
+export function describeError(
+  error: unknown,
+  add?: (error: unknown) => ErrorDescription | undefined,
+): ErrorDescription {
+  return { ...defaultDescription(error), ...textsOf(add?.(error)) };
+}
+
 /** Other errors than refusals, and those of this package without one, have texts that may contain a secret. */
-export function describeError(error: unknown): ErrorDescription {
+function defaultDescription(error: unknown): ErrorDescription {
   const coded = codedError(error);
   if (isRefusal(coded)) {
     const { message, code, constraint, hint } = coded;
@@ -45,15 +53,18 @@ export function describeError(error: unknown): ErrorDescription {
 
 /** The error in an entry that failed or was canceled, whichever program wrote it. */
 export function recordedErrorOf({ command, id, status, error }: JournalEntryRow): RecordedError {
-  const given: JsonObject = typeof error === 'object' && !Array.isArray(error) ? (error ?? {}) : {};
-  const texts = FIELDS.flatMap((key): [string, string][] => {
-    const value = given[key];
-    return typeof value === 'string' ? [[key, value]] : [];
-  });
-  const fields: ErrorDescription = Object.fromEntries(texts);
+  const fields = textsOf(error);
   const why = fields.code === undefined ? '' : ` with ${fields.code}`;
   const message = `command ${command} ${status === 'canceled' ? 'was canceled' : 'failed'}${why} (journal entry ${id})`;
   return Object.assign(new Error(message), fields);
+}
+
+/** The fields of a description that are texts, of a value of any type. */
+function textsOf(value: unknown): ErrorDescription {
+  const given = Object(value) as Readonly<Record<string, unknown>>;
+  return Object.fromEntries(
+    FIELDS.map((key) => [key, given[key]]).filter(([, text]) => typeof text === 'string'),
+  );
 }
 
 /** Whether the failure that an entry has may be over: its worker crashed, or the database could not do it then. */

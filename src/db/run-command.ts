@@ -59,10 +59,12 @@ export interface CommandOptions {
    */
   readonly retryFailed?: 'never' | 'temporary' | 'always' | undefined;
   /**
-   * What the journal keeps of an error, for replays. Default: all of a refusal and of an error of this package;
-   * of others the name and the code, because their text may contain a secret.
+   * What the journal keeps of an error, for replays, besides the default: all of a refusal and of an error of this
+   * package; of others the name and the code, because their text may contain a secret. Each text that it returns
+   * replaces the default one. What it leaves out stays, so undefined and `{}` are the default.
+   * @example describeError: (error) => (error instanceof HttpError ? { message: error.message } : undefined)
    */
-  readonly describeError?: ((error: unknown) => ErrorDescription) | undefined;
+  readonly describeError?: ((error: unknown) => ErrorDescription | undefined) | undefined;
 }
 
 /**
@@ -190,9 +192,9 @@ async function recordFailure(
   error: unknown,
   options: CommandOptions,
 ): Promise<JournalEntryRow | undefined> {
-  for (const describe of [options.describeError ?? describeError, describeError]) {
+  for (const add of [options.describeError, undefined]) {
     const fail = (client: SqlClient) =>
-      finishCommand(client, { entryId, status: 'failed', error: describe(error) });
+      finishCommand(client, { entryId, status: 'failed', error: describeError(error, add) });
     try {
       // A transaction at its commit has locked the entry. After any other error, it was rolled back.
       await (isUnavailable(error) ? afterLostTransaction(fail) : fail(getPool()));

@@ -8,7 +8,7 @@ export interface Refusal<Reason extends RefusalReason = RefusalReason> extends E
   readonly code: RefusalCode;
   /** The reason, for programs. */
   readonly constraint: Reason;
-  /** What to do about it, for people. The server's own checks and keys have none. */
+  /** What to do about it, for operators, and not for clients of a service. The server's own checks and keys have none. */
   readonly hint?: string | undefined;
 }
 

@@ -35,6 +35,11 @@ const createTaken = (client: PoolClient) =>
     [counter().fileId],
   );
 
+const createTakenAsWork = async (client: PoolClient) => {
+  await createTaken(client);
+  return { result: null };
+};
+
 describe('a failure', () => {
   test('of a refusal is thrown, recorded, and recognised again in a repeat', async () => {
     const run = () =>
@@ -89,10 +94,32 @@ describe('a failure', () => {
     });
   });
 
+  test.each<[string, CommandOptions['describeError'], object]>([
+    ['returns undefined', () => undefined, {}],
+    ['returns nothing to keep', () => ({}), {}],
+    ['returns texts that are undefined', () => ({ code: undefined, message: undefined }), {}],
+    ['returns a text', () => ({ name: 'NameTaken' }), { name: 'NameTaken' }],
+  ])('of a refusal keeps what describes it if describeError %s', async (_, describeError, added) => {
+    const run = () =>
+      runCommand({ command: 'create', idempotencyKey: 'key' }, createTakenAsWork, { describeError });
+    const refusal: unknown = await run().catch((error: unknown) => error);
+    const repeated = await run();
+    if (repeated.state !== 'failed') throw new Error(`The repeat is ${repeated.state}.`);
+    expect(isRefusal(repeated.error, 'nodes_name_taken')).toBe(true);
+    const { message, code, constraint, hint } = refusal as Error & Record<string, unknown>;
+    expect(repeated.error).toMatchObject({ message, code, constraint, hint, ...added });
+  });
+
+  test('that may be over runs again in a repeat if describeError adds nothing', async () => {
+    const lost = Object.assign(new Error('lost'), { code: 'CONNECTION_LOST' });
+    await expect(fail(lost, { describeError: () => ({}) })).rejects.toBe(lost);
+    expect(await repeat()).toMatchObject({ state: 'done', isReplay: false });
+  });
+
   test.each<[string, () => never]>([
     ['throws', () => expect.fail('no description')],
     ['is too large for the journal', () => ({ message: 'x'.repeat(2 ** 20) }) as never],
-    ['is missing', () => undefined as never],
+    ['is a text', () => 'full' as never],
   ])('is recorded by name and code if the description %s', async (_, describeError) => {
     const error = Object.assign(new Error('full'), { code: 'ENOSPC' });
     await expect(fail(error, { describeError })).rejects.toBe(error);
