@@ -1,39 +1,17 @@
-import { beforeEach, describe, expect, test } from 'vitest';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
 import { REFERENCES_WITHOUT_KEY } from '../../migrations/facts.ts';
-import { databaseEmptiedAfterEachTest, withoutTriggers } from '../support/databases/test-database.ts';
-import {
-  createChain,
-  createMount,
-  createNode,
-  deleteNode,
-  foldAll,
-  type Mount,
-} from '../support/rows/nodes.ts';
+import { PACKAGE_ROOT } from '../../src/package-root.ts';
+import { withoutTriggers } from '../support/databases/test-database.ts';
+import { deleteNode, foldAll } from '../support/rows/nodes.ts';
+import { catalogueForEachTest, namesOf, runBreaks } from './by-hand/breaking.ts';
+import { BREAKS } from './by-hand/breaks.ts';
+import { readRemedies } from './by-hand/healing.ts';
 
-const database = databaseEmptiedAfterEachTest();
-
-let mount: Mount;
-let other: Mount;
-/** Creates the directories a and a/b, and the file a/b/f with two versions. Everything is folded. */
-let a: string;
-let b: string;
-let f: string;
-
-beforeEach(async () => {
-  mount = await createMount(database());
-  other = await createMount(database());
-  [a, b] = (await createChain(database(), mount, 'a', 'b')) as [string, string];
-  f = await createNode(database(), mount, b, 'f');
-  await database().query('update filestore.nodes set size_bytes = 5 where id = $1', [f]);
-  await foldAll(database());
-});
-
-const problems = async () =>
-  (
-    await database().query<{ problem: string }>(
-      'select distinct problem from filestore.check_integrity() order by 1',
-    )
-  ).map((row) => row.problem);
+const catalogue = catalogueForEachTest();
+const database = () => catalogue().database;
+const problems = () => namesOf(database());
 
 /** Runs statements without triggers and foreign keys, as a restore or a careless session does. */
 async function pastTheGuards(...statements: readonly string[]): Promise<void> {
@@ -43,181 +21,83 @@ async function pastTheGuards(...statements: readonly string[]): Promise<void> {
 }
 
 test('a catalogue with moved, deleted, restored and purged nodes has no problem', async () => {
-  const g = await createNode(database(), mount, a, 'g');
+  const { b, f, gone, root } = catalogue().ids;
   await deleteNode(database(), f);
-  await database().query('select filestore.move_node($1, $2)', [b, mount.rootId]);
+  await database().query('select filestore.move_node($1, $2)', [b, root]);
   await database().query('select filestore.restore_node($1)', [f]);
-  await deleteNode(database(), g);
   await foldAll(database());
   await database().query("select filestore.purge_deleted('0')");
+  expect(await database().query('select from filestore.nodes where id = $1', [gone])).toEqual([]);
   expect(await problems()).toEqual([]);
 });
 
-describe('check_integrity finds', () => {
-  test.each<[string, () => readonly string[], readonly string[], undo?: string]>([
-    [
-      'a path that does not follow from parent and name',
-      () => [
-        `update filestore.nodes set parent_path = 'elsewhere', path = 'elsewhere/f', depth = 2 where id = ${f}`,
-      ],
-      ['path mismatch'],
-    ],
-    [
-      'a node whose parent does not exist',
-      () => [`delete from filestore.nodes where id = ${b}`],
-      ['orphan', 'totals of no directory', 'wrong totals'],
-    ],
-    [
-      'history of a node that does not exist',
-      () => [`delete from filestore.nodes where id = ${f}`],
-      ['history of no node', 'wrong totals'],
-    ],
-    [
-      'a live node below a deleted one',
-      () => [
-        `update filestore.nodes set state = 'deleted', deleted_at = now(), live = false, parent_live = null where id = ${b}`,
-      ],
-      ['live below deleted', 'wrong totals'],
-    ],
-    [
-      'a node below a file',
-      () => [
-        `insert into filestore.nodes (backend_mount_id, parent_id, parent_path, parent_live, name, path, depth, kind)
-         values (${mount.id}, ${f}, 'a/b/f', true, 'g', 'a/b/f/g', 4, 'file')`,
-      ],
-      ['parent is a file', 'wrong totals'],
-    ],
-    [
-      'a node whose parent is on another mount',
-      () => [`update filestore.nodes set backend_mount_id = ${other.id} where id = ${f}`],
-      ['history on another mount', 'parent on another mount', 'wrong totals'],
-    ],
-    [
-      'directories in a ring',
-      () => [
-        `update filestore.nodes
-         set parent_id = ${b}, parent_path = 'a/b', path = 'a/b/a', depth = 3, directory_path = 'a/b/a' where id = ${a}`,
-      ],
-      ['cycle', 'path mismatch', 'wrong totals'],
-    ],
-    [
-      'two live nodes at one path',
-      () => [
-        `update filestore.nodes set parent_id = ${other.rootId}, parent_path = 'a/b', name = 'f' where id = ${f}`,
-        `insert into filestore.nodes (backend_mount_id, parent_id, parent_path, parent_live, name, path, depth, kind)
-         values (${mount.id}, ${b}, 'a/b', true, 'f', 'a/b/f', 3, 'file')`,
-      ],
-      ['duplicate live path', 'parent on another mount', 'wrong totals'],
-    ],
-    [
-      'a mount without a root',
-      () => [`delete from filestore.nodes where id = ${other.rootId}`],
-      ['mount without a root', 'totals of no directory'],
-    ],
-    [
-      'a version that is missing',
-      () => [`delete from filestore.snapshots where id = ${f}`],
-      ['missing version'],
-    ],
-    [
-      'versions that overlap',
-      () => [`update filestore.snapshots set valid_to = valid_to + interval '1 hour' where id = ${f}`],
-      ['overlapping versions'],
-    ],
-    [
-      'a gap between versions',
-      () => [`update filestore.nodes set updated_at = updated_at + interval '1 hour' where id = ${f}`],
-      ['gap between versions'],
-    ],
-    [
-      'a total that is wrong',
-      () => [`update filestore.nodes set size_bytes = 6 where id = ${f}`],
-      ['wrong totals'],
-    ],
-    [
-      'a delta of a directory that does not exist',
-      () => [
-        `insert into filestore.rollup_deltas (backend_mount_id, directory_id, size_delta, file_delta, dir_delta, child_delta)
-         values (${mount.id}, 999999, 0, 0, 0, 0)`,
-      ],
-      ['delta of no directory'],
-    ],
-    [
-      'a sighting of a node that does not exist',
-      () => ['insert into filestore.node_sightings (node_id, last_seen_at) values (999999, now())'],
-      ['sighting of no node'],
-    ],
-    [
-      'nodes whose mount does not exist',
-      () => [`delete from filestore.backend_mounts where id = ${mount.id}`],
-      ['nodes of no mount'],
-    ],
-    [
-      'history that names another mount than its node',
-      () => [`update filestore.snapshots set backend_mount_id = ${other.id} where id = ${f}`],
-      ['history on another mount'],
-    ],
-    [
-      'ids that run out',
-      () => ["select setval('filestore.nodes_id_seq', 1099511627775 - 1000)"],
-      ['ids run out'],
-      "select setval('filestore.nodes_id_seq', (select max(id) from filestore.nodes))",
-    ],
-    [
-      'a secret in a mount',
-      () => [`update filestore.backend_mounts set config = '{"password": "x"}' where id = ${other.id}`],
-      ['secret in a mount'],
-    ],
-    [
-      'a secret in the labels of a mount',
-      () => [`update filestore.backend_mounts set labels = '{"apiKey": "x"}' where id = ${other.id}`],
-      ['secret in a mount'],
-    ],
-    [
-      'settings that nest too deeply to be searched',
-      () => [
-        `update filestore.backend_mounts set access_policy = (repeat('{"a":', 33) || '1' || repeat('}', 33))::jsonb
-         where id = ${other.id}`,
-      ],
-      ['settings too big'],
-    ],
-    [
-      'settings that are too long as text',
-      () => [
-        `update filestore.backend_mounts
-         set config = jsonb_build_object('a', (select jsonb_agg('1e131071'::jsonb) from generate_series(1, 4000)))
-         where id = ${other.id}`,
-      ],
-      ['settings too big'],
-    ],
-    [
-      'a sequence behind its table',
-      () => ["select setval(pg_get_serial_sequence('filestore.nodes', 'id'), 1)"],
-      ['sequence behind its table'],
-    ],
-    [
-      'a constraint that is not validated',
-      () => [
-        'alter table filestore.nodes drop constraint nodes_backend_mount_fkey',
-        `alter table filestore.nodes add constraint nodes_backend_mount_fkey
-           foreign key (root_of_mount_id) references filestore.backend_mounts (id) not valid`,
-      ],
-      ['guard switched off'],
-      'alter table filestore.nodes validate constraint nodes_backend_mount_fkey',
-    ],
-    [
-      'a trigger that is switched off',
-      () => ['alter table filestore.nodes disable trigger nodes_prepare_update'],
-      ['guard switched off'],
-      'alter table filestore.nodes enable trigger nodes_prepare_update',
-    ],
-  ])('%s', async (_, spoil, expected, undo) => {
-    expect(await problems()).toEqual([]);
-    await pastTheGuards(...spoil());
-    expect(await problems()).toEqual(expected);
-    if (undo !== undefined) await pastTheGuards(undo);
+describe('what is broken without triggers and keys, or by the owner, is named and healed, or the docs say that it is not seen', () => {
+  runBreaks(BREAKS, catalogue);
+});
+
+describe('there is a break', () => {
+  test('of each rule of docs/schema.md that a trigger, a function, a right or a key enforces', () => {
+    const rules = [
+      ...readFileSync(join(PACKAGE_ROOT, 'docs/schema.md'), 'utf8').matchAll(
+        /^\| (.+?) \| (.*(?:\bT `|functions? `|G\b|K `nodes_parent_fkey|I `nodes_).*) \|$/gm,
+      ),
+    ];
+    expect(rules.length).toBeGreaterThan(30);
+    const isBroken = (rule: string) => BREAKS.some((each) => rule.startsWith(each.rule));
+    expect(
+      rules
+        .map(([, rule = '']) => rule)
+        .filter((rule) => !isBroken(rule) && !UNBROKEN.some((begin) => rule.startsWith(begin))),
+    ).toEqual([]);
+  });
+
+  test('and docs/testing.md says how many there are', () => {
+    const text = readFileSync(join(PACKAGE_ROOT, 'docs/testing.md'), 'utf8');
+    const [, table = ''] = text.split('### Broken by hand\n');
+    const numbers = [...table.matchAll(/^\| .+ \| (\d+) \|$/gm)]
+      .slice(0, 7)
+      .map(([, number]) => Number(number));
+    const all = BREAKS.filter(({ off }) => off === undefined).length;
+    const nothing = BREAKS.filter(({ off }) => off === 'nothing').length;
+    const unseen = BREAKS.filter(({ named }) => named.length === 0).length;
+    const problems = new Set(BREAKS.flatMap(({ named }) => named)).size;
+    const { length } = BREAKS;
+    expect(numbers).toEqual([
+      length,
+      all,
+      length - all - nothing,
+      nothing,
+      length - unseen,
+      unseen,
+      problems,
+    ]);
+  });
+
+  test('by each trigger that is off alone', async () => {
+    const triggers = await database().query<{ name: string }>(
+      "select tgname as name from pg_trigger where not tgisinternal and tgrelid::regclass::text like 'filestore.%' and tgfoid <> 'filestore.guard_move()'::regprocedure order by 1",
+    );
+    const off = new Set(BREAKS.flatMap((each) => each.off?.split(' ') ?? []));
+    expect(triggers.map(({ name }) => name).filter((name) => !off.has(name))).toEqual([
+      'backend_mounts_remove_root',
+    ]);
+  });
+
+  test('and a remedy for each problem that check_integrity can name', async () => {
+    const [{ body = '' } = {}] = await database().query<{ body: string }>(
+      "select prosrc as body from pg_proc where oid = 'filestore.check_integrity()'::regprocedure",
+    );
+    const named = new Set(
+      [...body.matchAll(/(?:then|else|select)\s+'([a-z ]+)'/g)].map(([, name = '']) => name),
+    );
+    for (const word of ['trigger', 'constraint', 'no row in rollups', 'nodes']) named.delete(word);
+    expect([...named].sort()).toEqual([...new Set(BREAKS.flatMap((each) => each.named))].sort());
+    expect([...named].sort()).toEqual([...new Set(readRemedies().flatMap((each) => each.problems))].sort());
   });
 });
+
+/** Rules that no statement here can break: a unique index keeps the one, and test/scaling breaks the other. */
+const UNBROKEN = ['a command runs and succeeds once', 'a mount is released only if'];
 
 const AUDITED = Object.entries(REFERENCES_WITHOUT_KEY).flatMap(([table, columns]) =>
   Object.entries(columns).map(([column, { to, mayDangle }]) => ({ table, column, to, mayDangle })),
@@ -228,9 +108,9 @@ describe('an id of a row that does not exist', () => {
   async function problemsAfterSetting(table: string, column: string): Promise<number> {
     await database().query(
       'update filestore.nodes set metadata = \'{"a": 1}\', size_bytes = 6 where id = $1',
-      [f],
+      [catalogue().ids.f],
     );
-    await database().query('select filestore.record_sightings(array[$1::bigint])', [f]);
+    await database().query('select filestore.record_sightings(array[$1::bigint])', [catalogue().ids.f]);
     await database().query("select filestore.begin_command('x')");
     const value = column.endsWith('s') ? "'{999999999}'" : '999999999';
     await pastTheGuards(
@@ -256,22 +136,22 @@ describe('an id of a row that does not exist', () => {
 
 test('each problem names the node and says what is wrong', async () => {
   await pastTheGuards(
-    `update filestore.nodes set parent_path = 'elsewhere', path = 'elsewhere/f', depth = 2 where id = ${f}`,
+    `update filestore.nodes set parent_path = 'elsewhere', path = 'elsewhere/f', depth = 2 where id = ${catalogue().ids.f}`,
   );
   expect(await database().query('select * from filestore.check_integrity()')).toEqual([
     {
       problem: 'path mismatch',
-      backend_mount_id: mount.id,
-      node_id: f,
-      detail: `"elsewhere/f", parent ${b} ("a/b")`,
+      backend_mount_id: catalogue().ids.mount,
+      node_id: catalogue().ids.f,
+      detail: `"elsewhere/f", parent ${catalogue().ids.b} ("a/b")`,
     },
   ]);
 });
 
 test('a problem with what is missing says so', async () => {
   await pastTheGuards(
-    `delete from filestore.rollups where node_id = ${b}`,
-    `update filestore.nodes set parent_id = 999997 where id = ${f}`,
+    `delete from filestore.rollups where node_id = ${catalogue().ids.b}`,
+    `update filestore.nodes set parent_id = 999997 where id = ${catalogue().ids.f}`,
     'insert into filestore.rollups (node_id) values (999998)',
     'insert into filestore.node_sightings (node_id) values (999999)',
   );

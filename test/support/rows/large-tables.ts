@@ -126,7 +126,10 @@ const VERSIONS = `
   insert into filestore.snapshots
   select n.created_at, n.updated_at, null, v.*
   from filestore.nodes n
-  cross join lateral jsonb_populate_record(n, '{"version": 1, "state": "active", "live": true, "deleted_at": null}') v
+  cross join lateral jsonb_populate_record(
+    n,
+    '{"version": 1, "state": "active", "live": true, "deleted_at": null}' || jsonb_build_object('updated_at', n.created_at)
+  ) v
   where n.kind = 'file'`;
 
 const SIGHTINGS = `
