@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { paragraph } from './text.ts';
@@ -10,6 +11,13 @@ export const MIGRATIONS_FOLDER: string = join(PACKAGE_ROOT, 'migrations');
 
 /** The file with graphile-migrate's settings. */
 export const CONFIG_FILE: string = join(PACKAGE_ROOT, '.gmrc');
+
+/** A command as its user types it: by the scripts of a checkout, or where the package is installed. */
+export function typedCommand(command: 'migrate' | 'verify'): string {
+  return existsSync(join(PACKAGE_ROOT, 'dev'))
+    ? `npm run db:${command}:filestore`
+    : `npx --no-install filestore-db ${command}`;
+}
 
 /** What to do if a file of the package is missing. In a bundle, this code is in a file with another name. */
 export const RESTORE_PACKAGE: string = /\/package-root\.[jt]s$/.test(import.meta.url)

@@ -121,6 +121,21 @@ describe('the packed package', () => {
     expect(await one(database(), 'select count(*) from filestore.nodes')).toEqual({ count: '0' });
   });
 
+  test('names the command of an installed package for what is missing in an empty database', async () => {
+    const code = `
+      import { assertMigrated, verifySchema } from '@apphub/filestore';
+      console.log((await verifySchema()).reason);
+      await assertMigrated().catch(({ message }) => console.log(message));
+    `;
+    const printed = await service().run(code, { FILESTORE_DATABASE_URL: database().url });
+    const { bin } = JSON.parse(readFileSync(join(service().packageFolder, 'package.json'), 'utf8'));
+    expect(Object.keys(bin)).toEqual(['filestore-db']);
+    expect(printed.split('\n')).toEqual([
+      expect.stringMatching(/ Apply them first: npx --no-install filestore-db migrate\.$/),
+      expect.stringMatching(/ Apply them: npx --no-install filestore-db migrate$/),
+    ]);
+  });
+
   test('prints the events of a run on its command line', async () => {
     const { stdout } = await service().runNode([CLI, 'migrate', '--events'], {
       DATABASE_URL: database().url,

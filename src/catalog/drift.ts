@@ -1,5 +1,6 @@
 import { FilestoreError, SchemaConflictError } from '../errors.ts';
 import type { CommittedMigration } from '../graphile/committed-migrations.ts';
+import { typedCommand } from '../package-root.ts';
 import { isConnectionLoss } from '../session/connection-error.ts';
 import type { Queryable, Session } from '../session/session.ts';
 import { capitalized, paragraph, printable } from '../text.ts';
@@ -43,7 +44,7 @@ export async function checkSchema(
     // A lock on a table, or a time limit, can prevent the server from describing it.
     const reason = paragraph(
       `the catalog could not be read (${printable(error.message)}).`,
-      'Run npm run db:verify:filestore later.',
+      `Run ${typedCommand('verify')} later.`,
     );
     return { state: 'unchecked', reason };
   }

@@ -10,7 +10,8 @@ import {
   type RunMigrationsOptions,
 } from '../migrate/run-state.ts';
 import { compareSurveyed, type MigrationStatus, statusOf, withSurvey } from '../migrate/survey.ts';
-import { capitalized, count, paragraph } from '../text.ts';
+import { typedCommand } from '../package-root.ts';
+import { capitalized, count, listFiles, paragraph } from '../text.ts';
 
 /**
  * Applies the committed migrations that the database does not have yet, each in a separate transaction. If
@@ -60,6 +61,8 @@ export async function pendingMigrations(
 /**
  * For a service's start: throws unless the database has every migration of this package. A database that is
  * ahead is accepted too: in a rolling deploy, the old version runs with the new schema, which supports both.
+ * Without `connectionString`, it connects as {@link runMigrations} does, so `FILESTORE_MIGRATION_DATABASE_URL` comes
+ * before the URL of the service.
  * @example
  * await assertMigrated({ connectionString });
  * @throws {NotMigratedError} whose message has the command that applies the pending migrations.
@@ -70,8 +73,8 @@ export async function assertMigrated(options: MigrationOptions = {}): Promise<vo
   if (found.plan.state === 'current' || found.plan.state === 'ahead') return;
   const pending = pendingIn(found).map(({ filename }) => filename);
   const message = paragraph(
-    `${capitalized(found.where)} lacks ${count(pending.length, 'migration')} (${pending.join(', ')}).`,
-    'Apply them: npm run db:migrate:filestore, or node node_modules/@apphub/filestore/dist/cli.js migrate',
+    `${capitalized(found.where)} lacks ${count(pending.length, 'migration')} (${listFiles(pending)}).`,
+    `Apply them: ${typedCommand('migrate')}`,
   );
   throw new NotMigratedError(message, pending);
 }

@@ -1,6 +1,7 @@
 import { DatabaseAheadError, HistoryDivergedError, type HistoryProblem } from '../errors.ts';
 import type { CommittedMigration } from '../graphile/committed-migrations.ts';
-import { compareNames, count, paragraph } from '../text.ts';
+import { typedCommand } from '../package-root.ts';
+import { compareNames, count, listFiles, paragraph } from '../text.ts';
 
 /** A recorded migration: a row of graphile_migrate.migrations. */
 export interface AppliedMigration {
@@ -89,12 +90,12 @@ export function problemsOf(plan: MigrationPlan): readonly string[] {
 /** Why the schema cannot be compared: the model describes only the state after the last migration. */
 export function whyNotComparable(plan: MigrationPlan): string | undefined {
   const names = (files: readonly { readonly filename: string }[]) =>
-    files.map(({ filename }) => filename).join(', ');
+    listFiles(files.map(({ filename }) => filename));
   if (plan.state === 'empty' || plan.state === 'pending') {
     const { pending } = plan;
     return paragraph(
       `It lacks ${count(pending.length, 'migration')} (${names(pending)}).`,
-      'Apply them first: npm run db:migrate:filestore.',
+      `Apply them first: ${typedCommand('migrate')}.`,
     );
   }
   if (plan.state !== 'ahead') return undefined;

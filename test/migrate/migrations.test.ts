@@ -129,12 +129,14 @@ describe('assertMigrated', () => {
     const refusal = await assertMigrated({ env: env() }).catch((error) => error);
     expect(refusal).toMatchObject({ code: 'NOT_MIGRATED', pending: committedMigrations() });
     expect(refusal.message).toContain(`Database "${database().name}"`);
-    for (const filename of committedMigrations()) expect(refusal.message).toContain(filename);
+    const [first, last] = [committedMigrations()[0], committedMigrations().at(-1)];
+    expect(refusal.message).toContain(
+      `lacks ${committedMigrations().length} migrations (${first} to ${last}).`,
+    );
 
-    const [, script = '', program = ''] = /npm run (\S+), or node (\S+) migrate$/.exec(refusal.message) ?? [];
+    const [, script = ''] = /npm run (\S+)$/.exec(refusal.message) ?? [];
     const manifest = JSON.parse(readFileSync(join(PACKAGE_ROOT, 'package.json'), 'utf8'));
     expect(manifest.scripts[script]).toMatch(/ dev\/cli\.ts migrate$/);
-    expect(join('node_modules', manifest.name, manifest.bin['filestore-db'])).toBe(program);
 
     await runMigrations({ env: env() });
     expect(await assertMigrated({ env: env() })).toBeUndefined();

@@ -5,9 +5,11 @@ import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { packageFolder, startOf } from '../../harness/compiled.ts';
 import { databaseUrl } from '../../harness/connection.ts';
 import { verifySchema } from '../../src/index.ts';
-import { createTestDatabase } from '../../src/testing/index.ts';
+import { createMount } from '../../src/sql/index.ts';
+import { createTestDatabase, startTestServer } from '../../src/testing/index.ts';
 import { withClient } from '../../src/testing/with-client.ts';
 import { IS_THERE } from '../support/databases/service-databases.ts';
+import { examplesOf } from '../support/packages/examples.ts';
 import { createOwner } from '../support/roles/test-role.ts';
 import { one } from '../support/rows/nodes.ts';
 import { type OwnServer, startOwnServer } from '../support/servers/own-server.ts';
@@ -112,6 +114,34 @@ test('workers that are killed while they make a template leave none that is not 
     expect(await verifySchema({ connectionString: db.ownerUrl })).toMatchObject({ state: 'same' });
   } finally {
     await db.close();
+  }
+});
+
+test('of a server of startTestServer, the log can be followed, and a database is removed with its slot', async () => {
+  const logical = await startTestServer();
+  try {
+    const db = await createTestDatabase({ server: logical });
+    await withClient(db.ownerUrl, async (client) => {
+      for (const { section, statement } of examplesOf('docs/follow.md')) {
+        if (section === 'Prepare') await client.query(statement);
+      }
+      await createMount(db.pool, {
+        mount: { mount_key: 'media', backend_kind: 'local', root_path: '/srv/media' },
+      });
+      // Commits are not waited for, and only what is on disk can be followed.
+      await until(async () => {
+        const { rows } = await client.query(
+          `select from pg_logical_slot_peek_binary_changes(
+             'filestore_changes', null, null, 'proto_version', '1', 'publication_names', 'filestore_changes')`,
+        );
+        return rows.length > 0;
+      });
+    });
+    await db.close();
+    const slots = await withClient(logical.url, (client) => client.query('select from pg_replication_slots'));
+    expect(slots.rows).toEqual([]);
+  } finally {
+    await logical.stop();
   }
 });
 
