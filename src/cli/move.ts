@@ -1,5 +1,5 @@
 import { FilestoreError, SettingsError } from '../errors.ts';
-import type { MoveScene } from '../move/actions.ts';
+import type { MoveScene } from '../move/side.ts';
 import { describeConnection } from '../settings/database.ts';
 import { type ConnectionSettings, connectionFrom } from '../settings/settings.ts';
 import { paragraph, seconds } from '../text.ts';

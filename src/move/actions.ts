@@ -1,19 +1,8 @@
 import pg from 'pg';
 import type { MoveAction } from './next-action.ts';
 import type { OwnMove } from './own-move.ts';
-import { callOf, type Receipt, type Side } from './side.ts';
+import { callOf, type MoveScene, type Receipt, type Side } from './side.ts';
 import { createSubscription, dropSubscription, dropUnusedSlot } from './subscription.ts';
-
-/** What the actions of a move work on. */
-export interface MoveScene {
-  readonly mountKey: string;
-  readonly source: Side;
-  readonly target: Side;
-  /** libpq's connection string by which the target's server reaches the source. It contains a password. */
-  readonly conninfo: string;
-  /** How long the cut-over may take. */
-  readonly withinMs: number;
-}
 
 /** The scene of a run that moves a mount. */
 export interface ForwardScene extends MoveScene {

@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { messageOfError } from '../text.ts';
-import { isReason, type MoveScene } from './actions.ts';
-import { callOf, type Receipt } from './side.ts';
+import { isReason } from './actions.ts';
+import { callOf, type MoveScene, type Receipt } from './side.ts';
 
 /** Refusals after which the source takes writes again, at the latest when the time is over. */
 const PASSING = ['moves_step_check', 'moves_behind_check', 'moves_receipt_check', 'moves_writers_busy'];

@@ -1,6 +1,6 @@
 import { sqlStateOf } from '../cause-codes.ts';
 import { FilestoreError } from '../errors.ts';
-import type { MoveScene } from './actions.ts';
+import type { MoveScene } from './side.ts';
 
 /** Where a reader of a message goes on when a target no longer knows what it received. */
 export const SEE_LOST_TARGET = 'see "A target that lost the mount" in docs/scaling.md';

@@ -1,9 +1,8 @@
 import pg from 'pg';
 import { paragraph } from '../text.ts';
-import type { MoveScene } from './actions.ts';
 import { failure } from './failure.ts';
 import { watchWait } from './patience.ts';
-import type { MoveRow, Side } from './side.ts';
+import type { MoveRow, MoveScene, Side } from './side.ts';
 
 /** A target that runs commits far sooner after it has dropped a slot, even if its disk is slow. */
 const MISSING_MS = 30_000;

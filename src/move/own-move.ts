@@ -1,6 +1,5 @@
-import type { MoveScene } from './actions.ts';
 import { failure } from './failure.ts';
-import type { MoveRow, MoveStep } from './side.ts';
+import type { MoveRow, MoveScene, MoveStep } from './side.ts';
 
 /** The one move that a run begins or goes on with. It never begins another. */
 export interface OwnMove {

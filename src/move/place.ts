@@ -1,7 +1,7 @@
 import pg from 'pg';
 import { paragraph } from '../text.ts';
-import type { MoveScene } from './actions.ts';
 import { failure } from './failure.ts';
+import type { MoveScene } from './side.ts';
 
 type Place = Pick<MoveScene, 'mountKey' | 'source' | 'target'>;
 

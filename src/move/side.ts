@@ -79,6 +79,17 @@ export interface Side {
   close(): Promise<void>;
 }
 
+/** What the actions of a move work on. */
+export interface MoveScene {
+  readonly mountKey: string;
+  readonly source: Side;
+  readonly target: Side;
+  /** libpq's connection string by which the target's server reaches the source. It contains a password. */
+  readonly conninfo: string;
+  /** How long the cut-over may take. */
+  readonly withinMs: number;
+}
+
 /** An interval in milliseconds, or null. */
 const MS = (interval: string) => `(extract(epoch from ${interval}) * 1000)::integer`;
 

@@ -1,6 +1,6 @@
 import { RunAbortedError } from '../errors.ts';
 import { paragraph } from '../text.ts';
-import type { MoveScene } from './actions.ts';
+import type { MoveScene } from './side.ts';
 
 /** A run of the command, which a signal stops. */
 export interface StoppableRun extends MoveScene {

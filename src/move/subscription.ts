@@ -1,9 +1,8 @@
 import pg from 'pg';
 import { sqlStateOf } from '../cause-codes.ts';
 import { paragraph } from '../text.ts';
-import type { MoveScene } from './actions.ts';
 import { failure } from './failure.ts';
-import { isSlotOf, type Receipt, type Side } from './side.ts';
+import { isSlotOf, type MoveScene, type Receipt, type Side } from './side.ts';
 
 /** SQLSTATEs of something that another run has created, as was seen before or during the statement. */
 const EXISTS: readonly (string | null)[] = ['42710', '23505'];

@@ -1,9 +1,9 @@
 import pg from 'pg';
 import { FilestoreError } from '../errors.ts';
 import { paragraph } from '../text.ts';
-import { endPreparation, isReason, type MoveScene } from './actions.ts';
+import { endPreparation, isReason } from './actions.ts';
 import { failure, SEE_LOST_TARGET } from './failure.ts';
-import type { Receipt, Side } from './side.ts';
+import type { MoveScene, Receipt, Side } from './side.ts';
 import { type StoppableRun, stoppable } from './stoppable.ts';
 import { dropSubscription, dropUnusedSlot } from './subscription.ts';
 
