@@ -9,10 +9,10 @@ import { preparedForMoves } from './prepared-for-moves.ts';
 import { prune } from './prune.ts';
 import { runner } from './runner.ts';
 import { measureScans } from './scans/measure-scans.ts';
+import { versions } from './schema-versions.ts';
 import { fold, page, totals } from './total-readings.ts';
 import { trees } from './trees.ts';
 import { move, update } from './update.ts';
-import { versions } from './versions.ts';
 import { watch } from './watch-latency.ts';
 
 interface Listed {

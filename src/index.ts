@@ -46,7 +46,7 @@ export {
   type ServerProcess,
   SettingsError,
 } from './errors.ts';
-export type { EvaluatedCheck, PendingMigration } from './migrate/data-checks.ts';
+export type { EvaluatedCheck, PendingMigration } from './migrate/evaluate-data-checks.ts';
 export {
   describeEvent,
   type IndexBuild,

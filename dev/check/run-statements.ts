@@ -1,6 +1,6 @@
 import pg from 'pg';
 import { readDataChecks } from '../../src/graphile/data-check-text.ts';
-import { evaluateDataChecks } from '../../src/migrate/data-checks.ts';
+import { evaluateDataChecks } from '../../src/migrate/evaluate-data-checks.ts';
 import { migrationSettings } from '../../src/settings/settings.ts';
 import { placeAt, type SqlStatement } from '../../src/sql-text.ts';
 import { guidanceOf } from '../sources/guidance.ts';

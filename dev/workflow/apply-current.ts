@@ -5,8 +5,8 @@ import { isBlank, readCurrent, refuseLineEnds, staleFixturePaths } from './curre
 import type { WorkflowContext } from './databases.ts';
 import { explainFailure, type SqlFailure } from './explain-failure.ts';
 import type { Graphile } from './graphile.ts';
-import { leftoversOfCommitted } from './leftovers.ts';
-import { runCommand } from './run-command.ts';
+import { runCommand } from './run-graphile-command.ts';
+import { leftoversOfCommitted } from './stale-objects.ts';
 
 /** The result of applying current.sql to the development database. */
 export type ApplyResult =

@@ -16,9 +16,9 @@ import {
 import type { WorkflowContext } from './databases.ts';
 import { refuseToErase, untilUnused } from './erase.ts';
 import { explainFailure, type SqlFailure } from './explain-failure.ts';
-import { type Leftovers, leftoversOfCommit } from './leftovers.ts';
-import { runCommand, withChangeLock, withGraphile } from './run-command.ts';
+import { runCommand, withChangeLock, withGraphile } from './run-graphile-command.ts';
 import { withStaging } from './staging.ts';
+import { type Leftovers, leftoversOfCommit } from './stale-objects.ts';
 
 export interface CommitOptions {
   /** Message of the migration; default: its message before it was uncommitted. */

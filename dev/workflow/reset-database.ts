@@ -5,7 +5,7 @@ import { readMigrations } from './committed-folder.ts';
 import type { WorkflowContext } from './databases.ts';
 import { isMissingDatabase, refuseToErase, untilUnused } from './erase.ts';
 import { explainFailure, type SqlFailure } from './explain-failure.ts';
-import { runCommand, withChangeLock, withGraphile } from './run-command.ts';
+import { runCommand, withChangeLock, withGraphile } from './run-graphile-command.ts';
 
 export interface ResetOptions {
   /** Name of the database, if it is on another machine. */

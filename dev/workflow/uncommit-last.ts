@@ -13,7 +13,7 @@ import { readIfThere } from '../read-if-there.ts';
 import { digestOfFile, readReleases, releasedMigrations } from '../sources/releases.ts';
 import { currentFile, isBlank, readCurrent } from './current-sql.ts';
 import type { WorkflowContext } from './databases.ts';
-import { withChangeLock } from './run-command.ts';
+import { withChangeLock } from './run-graphile-command.ts';
 
 /** The header lines that give a migration its place in the chain. */
 const PLACE = /^--! (?:Previous|Hash):/;

@@ -3,7 +3,7 @@ import { MIGRATIONS_FOLDER } from '../../src/package-root.ts';
 import { type ApplyResult, applyCurrent } from './apply-current.ts';
 import type { WorkflowContext } from './databases.ts';
 import type { Graphile } from './graphile.ts';
-import { withGraphile } from './run-command.ts';
+import { withGraphile } from './run-graphile-command.ts';
 import { nextChange, takeSnapshot } from './snapshot.ts';
 
 export type WatchEvent =

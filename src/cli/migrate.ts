@@ -1,6 +1,6 @@
 import { pendingMigrations, runMigrations } from '../db/migrations.ts';
 import { DatabaseAheadError } from '../errors.ts';
-import type { EvaluatedCheck, PendingMigration } from '../migrate/data-checks.ts';
+import type { EvaluatedCheck, PendingMigration } from '../migrate/evaluate-data-checks.ts';
 import { describeConnection } from '../settings/database.ts';
 import type { ConnectionSettings } from '../settings/settings.ts';
 import { capitalized, count, paragraph, seconds } from '../text.ts';
@@ -78,7 +78,7 @@ async function dryRun(output: Output, connection: ConnectionSettings): Promise<n
   for (const line of describeChecks(pending)) output.say(line);
   output.print(pending.map(renderPending).join('\n'));
   const document = { command: 'migrate', dryRun: true, pending } as const;
-  const { failureOfChecks } = await import('../migrate/data-checks.ts');
+  const { failureOfChecks } = await import('../migrate/evaluate-data-checks.ts');
   const failure = failureOfChecks(where, pending, []);
   if (failure === undefined) {
     output.document({ ok: true, ...document } satisfies DryRunDocument);

@@ -1,6 +1,6 @@
 import type { SchemaCheck } from '../catalog/drift.ts';
 import { NotMigratedError } from '../errors.ts';
-import type { PendingMigration } from '../migrate/data-checks.ts';
+import type { PendingMigration } from '../migrate/evaluate-data-checks.ts';
 import { pendingIn } from '../migrate/plan.ts';
 import { migrateDatabase, rehearse } from '../migrate/run.ts';
 import {

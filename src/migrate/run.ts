@@ -13,7 +13,7 @@ import { connectionLostError, isConnectionLoss, TemporaryFailure } from '../sess
 import { openSession, type Session, withSession } from '../session/session.ts';
 import { paragraph } from '../text.ts';
 import { endSessions } from './cancel.ts';
-import type { PendingMigration } from './data-checks.ts';
+import type { PendingMigration } from './evaluate-data-checks.ts';
 import { pendingIn } from './plan.ts';
 import { type MigrationReport, type Run, reportOf } from './run-state.ts';
 import { refuseUnwritable, type Survey, survey } from './survey.ts';
@@ -139,7 +139,7 @@ const loadSteps = () =>
   Promise.all([
     import('./migration-lock.ts'),
     import('../catalog/drift.ts'),
-    import('./data-checks.ts'),
+    import('./evaluate-data-checks.ts'),
     import('./apply.ts'),
   ]);
 

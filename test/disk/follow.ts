@@ -4,9 +4,9 @@ import { join } from 'node:path';
 import { mulberry32 } from '../support/mulberry32.ts';
 import { one, type Sql } from '../support/rows/nodes.ts';
 import { applyOnce, beginScan, type Entry, recordEntries } from '../support/rows/scans.ts';
-import { DiskChanges } from './changes.ts';
-import { compare, type Pass, readKnown } from './compare.ts';
+import { compare, type Pass, readKnown } from './compare-disk.ts';
 import { DISK_KINDS, type DiskKind, type Listed, listDisk } from './disk.ts';
+import { DiskChanges } from './disk-changes.ts';
 import { expectPlaces, type Scope } from './expected.ts';
 
 export interface FollowOptions {

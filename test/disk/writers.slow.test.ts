@@ -8,8 +8,8 @@ import { mulberry32 } from '../support/mulberry32.ts';
 import { insertMount, one } from '../support/rows/nodes.ts';
 import { applyOnce, beginScan, type Entry, readStates, recordEntries, scan } from '../support/rows/scans.ts';
 import { until } from '../support/until.ts';
-import { DiskChanges } from './changes.ts';
 import { listDisk } from './disk.ts';
+import { DiskChanges } from './disk-changes.ts';
 
 const database = databaseForEachTest();
 let folder: string;

@@ -5,7 +5,7 @@ import { compile } from 'graphile-migrate';
 import type { Client } from 'pg';
 import { afterEach, beforeEach } from 'vitest';
 import { readDataChecks } from '../../src/graphile/data-check-text.ts';
-import { evaluateDataChecks } from '../../src/migrate/data-checks.ts';
+import { evaluateDataChecks } from '../../src/migrate/evaluate-data-checks.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
 import { CURRENT, type Run } from './guide.ts';
 

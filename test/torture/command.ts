@@ -1,8 +1,8 @@
 import type { Client } from 'pg';
+import { noteFault } from './counts.ts';
 import { errorCode, isConnectionLoss, type Link } from './link.ts';
 import type { Ending } from './recorder.ts';
 import type { Stage } from './stage.ts';
-import { noteFault } from './tally.ts';
 import type { Plan } from './torture-operation.ts';
 
 /** A command in the journal, as begin_command returned it. */

@@ -1,4 +1,4 @@
-import { hasFaults, type Tally, total } from './tally.ts';
+import { hasFaults, type Tally, total } from './counts.ts';
 import type { TortureResult } from './torture.ts';
 
 /** Whether the run and the check after it found no problem. */

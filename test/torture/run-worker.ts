@@ -1,11 +1,11 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Client } from 'pg';
 import { beginCommand, type Command, settle } from './command.ts';
+import { count, noteFault } from './counts.ts';
 import { createLink, errorCode, isConnectionLoss, type Link } from './link.ts';
 import type { Ending } from './recorder.ts';
 import type { Random } from './seeded-random.ts';
 import type { Stage } from './stage.ts';
-import { count, noteFault } from './tally.ts';
 import { choose, type Effects, type Operation, type Plan } from './torture-operation.ts';
 
 /** Runs random operations one after the other, each in a transaction, until the time is over. */

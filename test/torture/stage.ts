@@ -1,6 +1,6 @@
+import type { Tally } from './counts.ts';
 import type { Scene } from './known-nodes.ts';
 import type { Recorder } from './recorder.ts';
-import type { Tally } from './tally.ts';
 
 /** State that all workers of a run share. */
 export interface Stage {

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
+import { total } from './counts.ts';
 import { renderResult } from './render-result.ts';
-import { total } from './tally.ts';
 import { torture } from './torture.ts';
 
 const QUIET = { seed: 31, workers: 8, kills: 0, backendsPerMinute: 0 };

@@ -3,6 +3,7 @@ import pg, { type Client } from 'pg';
 import { connectionTo, databaseUrl } from '../../harness/connection.ts';
 import { runMigrations } from '../../src/index.ts';
 import { type Check, checkEverything } from './checker.ts';
+import { createTally, noteFault, type Tally } from './counts.ts';
 import { startTortureServer, type TortureServer } from './killable-server.ts';
 import { refresh } from './known-nodes.ts';
 import { createLink, errorCode, isConnectionLoss } from './link.ts';
@@ -15,7 +16,6 @@ import { SCANS } from './scan-operations.ts';
 import { type Random, seededRandom } from './seeded-random.ts';
 import { SHAPE } from './shape.ts';
 import type { Stage } from './stage.ts';
-import { createTally, noteFault, type Tally } from './tally.ts';
 import { FOLD, UPKEEP } from './upkeep-operations.ts';
 import { WRITES } from './writes.ts';
 
