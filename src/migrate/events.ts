@@ -12,7 +12,7 @@ export interface IndexBuild {
 }
 
 /**
- * A part of a run has ended, successfully or not. The event has the data of a span of a trace. The span `run`
+ * A step of a run has ended, successfully or not. The event has the data of a span of a trace. The span `run`
  * is the whole run: it is the last event, and the parent of the others.
  */
 export interface MigrationSpan {

@@ -176,30 +176,30 @@ export function reportOf({ committed, database, progress }: Run, schema: SchemaC
   };
 }
 
-type Part = Pick<MigrationSpan, 'name' | 'filename'> & { readonly startedAt: number };
+type Step = Pick<MigrationSpan, 'name' | 'filename'> & { readonly startedAt: number };
 
 /**
- * Sends the spans of a run, which begins when this object is created. Its parts run one after the other. All
+ * Sends the spans of a run, which begins when this object is created. Its steps are taken one after the other. All
  * times are from `performance.now()`, with one origin, so that spans nest even if the clock is set.
  */
 export class Spans {
   readonly #epochMs = Date.now() - performance.now();
-  #part: Part | undefined;
+  #step: Step | undefined;
 
   constructor(private readonly run: Pick<Run, 'database' | 'emit' | 'progress'>) {}
 
   begin(name: MigrationSpan['name'], filename: string | null = null): void {
-    this.#part = { name, filename, startedAt: performance.now() };
+    this.#step = { name, filename, startedAt: performance.now() };
   }
 
-  /** Ends the current part, if there is one. `error`: why it failed. */
+  /** Ends the current step, if there is one. `error`: why it failed. */
   end(error?: unknown): void {
-    const part = this.#part;
-    this.#part = undefined;
-    if (part !== undefined) this.#send(part, error);
+    const step = this.#step;
+    this.#step = undefined;
+    if (step !== undefined) this.#send(step, error);
   }
 
-  /** Measures a part. If it fails, the attempt ends it, with the error that callers get. */
+  /** Measures a step. If it fails, the attempt ends it, with the error that callers get. */
   async measure<T>(name: MigrationSpan['name'], work: () => Promise<T>): Promise<T> {
     this.begin(name);
     const result = await work();
@@ -211,11 +211,11 @@ export class Spans {
     this.#send({ name: 'run', filename: null, startedAt: this.run.progress.startedAt }, error);
   }
 
-  #send({ startedAt, ...part }: Part, error: unknown): void {
+  #send({ startedAt, ...step }: Step, error: unknown): void {
     const { database, emit, progress } = this.run;
     emit({
       type: 'span',
-      ...part,
+      ...step,
       startedAtMs: this.#epochMs + startedAt,
       durationMs: performance.now() - startedAt,
       attempt: progress.attempts,

@@ -115,13 +115,14 @@ async function takeSteps(run: Run, session: Session): Promise<Steps> {
     try {
       const [{ lock }, { refuseConflicts }, { evaluatePending, countReady }, { applyPart }] =
         await loadSteps();
+      // Before anything is applied: a damaged model would fail the comparison afterwards.
       if (run.compareSchema) await readCommittedModel();
       const locked = run.dryRun ? found : await spans.measure('lock', () => lock(run, session));
       if (locked.adopting) await refuseConflicts(session, run.committed);
       // A thread applies one part, and then ends.
       for (let rest = pendingIn(locked); rest.length > 0; thread = undefined) {
         const pending = await spans.measure('checks', () => evaluatePending(run, session, rest));
-        if (run.dryRun) return { pending, schema: unchecked('it was a dry run') };
+        if (run.dryRun) return { pending, schema: await verify(run, session) };
         const ready = rest.slice(0, countReady(pending));
         rest = rest.slice(ready.length);
         thread ??= startMigrateThread(run);
@@ -143,7 +144,10 @@ const loadSteps = () =>
     import('./apply.ts'),
   ]);
 
-/** Waits for a server that is starting. After a first connection, a failed one is a lost connection. */
+/**
+ * Waits for a server that is starting. After a first connection, a failed one is a lost connection, which ends the run:
+ * the server had `connectWaitMs` to come back.
+ */
 async function connect({ database, settings, signal, emit, progress }: Run): Promise<Session> {
   const waitMs = settings.connectWaitMs;
   try {
@@ -190,6 +194,7 @@ const unchecked = (reason: string): SchemaCheck => ({ state: 'unchecked', reason
  */
 async function verify(run: Run, session: Session): Promise<SchemaCheck> {
   const { committed, progress, spans, database, emit } = run;
+  if (run.dryRun) return unchecked('it was a dry run');
   if (!run.compareSchema) return unchecked('it was not asked for');
   // After a lost connection, a migration may have been applied without an answer.
   if (progress.durations.size === 0 && progress.attempts === 1) return unchecked('nothing was applied');

@@ -4,7 +4,7 @@ import { pathToFileURL } from 'node:url';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { packageFolder } from '../../harness/compiled.ts';
 import { type Proxy as Cable, startProxy } from '../../harness/proxy.ts';
-import { assertMigrated, migrationStatus, runMigrations } from '../../src/index.ts';
+import { assertMigrated, migrationStatus, pendingMigrations, runMigrations } from '../../src/index.ts';
 import { collect } from '../support/command-line/command-line.ts';
 import { createDatabase, databaseForFile } from '../support/databases/test-database.ts';
 import { committedMigrations } from '../support/packages/committed-files.ts';
@@ -20,6 +20,7 @@ describe('with nothing pending', () => {
 
   test.each([
     ['a run', runMigrations],
+    ['a dry run', pendingMigrations],
     ['status', migrationStatus],
     ['the check at the start of a service', assertMigrated],
   ])('%s opens one connection, sends one message, and ends', async (_, ask) => {
