@@ -26,7 +26,8 @@ const CODES: ReadonlySet<unknown> = new Set<RefusalCode>([
  * Whether an error is a refusal of the schema; with `reasons`, only for one of these.
  *
  * It reads the fields of the error and not its class, because a program may have several copies of `pg`. It
- * does not read `cause`: {@link refusalOf} does.
+ * does not read `cause`, since the error of a wrapper would lack the fields that this guard promises:
+ * {@link refusalOf} does.
  *
  * @example
  * try {
