@@ -55,6 +55,17 @@ test('no level may call trigger functions and functions for the owner', async ()
   ).toEqual(expect.arrayContaining(Object.keys(INTERNAL)));
 });
 
+test.each(['service', 'operator'])('a %s has no right to a column of the server', async (level) => {
+  const rows = await database().query<{ attnum: number }>(
+    `select r.object, r.column_name, a.attnum from filestore.access_rights($1) r
+     join pg_attribute a on a.attrelid = r.object::regclass and a.attname = r.column_name
+     where r.kind = 'column'`,
+    [level],
+  );
+  expect(rows.length).toBeGreaterThan(0);
+  expect(rows.filter(({ attnum }) => attnum < 0)).toEqual([]);
+});
+
 test('a trigger runs as the owner', async () => {
   // The trigger on graphile-migrate's tables runs as the migrator, which may own objects that the schema's owner does not.
   expect(await namesOf(`p.prorettype = 'trigger'::regtype and not p.prosecdef`)).toEqual([

@@ -198,6 +198,20 @@ describe('erase_mount', () => {
     await database().query('call filestore.prepare_moves(false)');
   });
 
+  test('waits for a writer that holds the tree before it removes the first nodes', async () => {
+    await deactivate();
+    const { nodes } = await rowsOf(erased);
+    const [holder, eraser] = [await database().connect(), await database().connect()];
+    await holder.query('begin');
+    await holder.query('select filestore.lock_tree($1, false)', [erased.id]);
+    const erasing = await sendAndBlock(eraser, 'call filestore.erase_mount($1, 7)', [key]);
+    expect(erasing.waits).toBe(true);
+    expect((await rowsOf(erased)).nodes).toEqual(nodes);
+    await holder.query('rollback');
+    expect(await erasing.outcome).toMatchObject({ ok: true });
+    expect(await problems()).toEqual([]);
+  });
+
   test('delete_mount waits for it, and does not deadlock with it', async () => {
     await deactivate();
     const [holder, eraser, deleter] = [

@@ -205,6 +205,29 @@ describe('deleting a mount', () => {
     });
   });
 
+  test('with SQL waits for a writer that holds its tree', async () => {
+    const { id } = await createMount(database());
+    const [holder, deleter] = [await database().connect(), await database().connect()];
+    await holder.query('begin');
+    await holder.query('select filestore.lock_tree($1, false)', [id]);
+    const deleting = await sendAndBlock(deleter, 'delete from filestore.backend_mounts where id = $1', [id]);
+    expect(deleting.waits).toBe(true);
+    await holder.query('commit');
+    expect(await deleting.outcome).toMatchObject({ ok: true, result: { rowCount: 1 } });
+  });
+
+  test.each(['repeatable read', 'serializable'])('is refused at isolation level %s', async (level) => {
+    await createMount(database());
+    const session = await database().connect();
+    await session.query(`begin isolation level ${level}`);
+    await expect(session.query(deleteAll)).rejects.toMatchObject({
+      code: 'FS409',
+      constraint: 'read_committed_check',
+      message: expect.stringContaining(level),
+    });
+    await session.query('rollback');
+  });
+
   test('that does not exist is refused', async () => {
     await expect(database().query("select filestore.delete_mount('none')")).rejects.toMatchObject({
       code: 'FS404',

@@ -1,8 +1,10 @@
 import { randomBytes } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import pg, { type Client } from 'pg';
 import { afterAll, afterEach } from 'vitest';
 import { connectionTo } from '../../../harness/connection.ts';
 import { runMigrations } from '../../../src/index.ts';
+import { withClient } from '../../../src/testing/with-client.ts';
 import { asAdmin, type TestDatabase } from '../databases/test-database.ts';
 
 /** A role that can log in to a test's database. */
@@ -78,6 +80,10 @@ function provideRoles(
 export async function migrateAs(owner: LoginRole, database: TestDatabase): Promise<void> {
   await database.query(`grant create on database ${database.name} to ${owner.quotedName}`);
   await runMigrations({ connection: connectionTo(owner.url) });
+  // A file of "npm run mutate": what it changes in the schema of all other tests.
+  const change = process.env.FILESTORE_MUTANT;
+  if (change !== undefined)
+    await withClient(owner.url, (client) => client.query(readFileSync(change, 'utf8')));
 }
 
 /** All rights of the role in the database, one per line. */
