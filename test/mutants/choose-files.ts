@@ -32,13 +32,15 @@ export function openChooser(files: ReadonlyMap<string, RecordedFile>): Chooser {
 
   return {
     choose(mutant) {
-      const { object, where } = mutant;
+      const { object, kind, where } = mutant;
       const times = caught.get(object) ?? new Map<string, number>();
       const part = where.replace('filestore.', '');
       const rank = (file: string) => {
         const text = texts.get(file) ?? '';
         const isNamed = names(text, part) || names(text, object);
-        return (files.get(file)?.seconds ?? 0) / (1 + 10 * (times.get(file) ?? 0) + (isNamed ? 4 : 0));
+        const isBeside = kind.includes('lock') && text.includes('sendAndBlock(');
+        const weight = 1 + 10 * (times.get(file) ?? 0) + (isNamed ? 4 : 0) + (isBeside ? 20 : 0);
+        return (files.get(file)?.seconds ?? 0) / weight;
       };
       return [...files.keys()].filter((file) => isTouching(file, mutant)).sort((a, b) => rank(a) - rank(b));
     },

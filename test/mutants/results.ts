@@ -74,6 +74,7 @@ export function renderReport(mutants: readonly Mutant[], { results }: Store): st
   const byObject = new Map<string, Sums>();
   const byKind = new Map<string, Sums>();
   const survivors: string[] = [];
+  let timedOut = 0;
   for (const mutant of mutants) {
     const outcome = outcomeOf(mutant, results.get(keyOf(mutant)));
     for (const [sums, name] of [
@@ -85,6 +86,7 @@ export function renderReport(mutants: readonly Mutant[], { results }: Store): st
       sums.set(name, found);
     }
     all[outcome] += 1;
+    if (results.get(keyOf(mutant))?.by?.message.includes('timed out') === true) timedOut += 1;
     if (outcome === 'survived') survivors.push(`${mutant.id}\n    ${mutant.where}: ${mutant.change}`);
   }
   return [
@@ -94,6 +96,7 @@ export function renderReport(mutants: readonly Mutant[], { results }: Store): st
     ...survivors,
     '',
     `${mutants.length} mutants: ${renderSums(all)}`,
+    `${timedOut} were caught because a test did not end.`,
   ].join('\n');
 }
 
