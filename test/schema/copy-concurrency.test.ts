@@ -96,6 +96,26 @@ describe('a copy', () => {
     await expectSound();
   });
 
+  test.each([
+    ['created', () => writersOn(second).create(deep, 'late'), 'nodes_not_empty'],
+    ['changed', () => second.query('select filestore.merge_metadata($1, \'{"x": 1}\')', [deep]), undefined],
+    ['deleted', () => writersOn(second).remove(deep), undefined],
+  ])(
+    'and a delete of its source at REPEATABLE READ are refused when a node was %s in between',
+    async (_, change, reason) => {
+      await first.query('begin isolation level repeatable read');
+      await first.query(COPY, [source, target, 'copy']);
+      await change();
+      const removal = first.query('select filestore.delete_node($1, recursive => true)', [source]);
+      await expect(removal).rejects.toMatchObject({
+        code: reason === undefined ? '40001' : 'FS409',
+        constraint: reason,
+      });
+      await first.query('rollback');
+      expect(await copied()).toEqual([]);
+    },
+  );
+
   test('makes a delete of the tree around it wait, which then also deletes the copy', async () => {
     await first.query('begin');
     await first.query(COPY, [source, target, 'copy']);

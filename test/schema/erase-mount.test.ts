@@ -85,6 +85,16 @@ describe('erase_mount', () => {
        union all select 'sightings' from filestore.node_sightings s where not exists (select from filestore.nodes n where n.id = s.node_id)`,
     );
 
+  test('is refused at another isolation level, before it marks the mount', async () => {
+    await deactivate();
+    const sql = await database().connect();
+    await sql.query("set default_transaction_isolation = 'repeatable read'");
+    await expect(erase(sql)).rejects.toMatchObject({ code: 'FS409', constraint: 'read_committed_check' });
+    expect(
+      await one(database(), 'select erasing_since from filestore.backend_mounts where id = $1', [erased.id]),
+    ).toEqual({ erasing_since: null });
+  });
+
   test('removes live nodes, tombstones, history, totals and sightings, and no row of another mount', async () => {
     const [rest, log] = [await rowsOf(other), await journal()];
     await deactivate();

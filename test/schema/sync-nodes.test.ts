@@ -154,6 +154,44 @@ test('says that a node was deleted at the same time, and not that its name is re
   ]);
 });
 
+test.each([
+  ['a directory', "select filestore.upsert_directory($1, 'a', replace_file => true)"],
+  [
+    'another file',
+    "select filestore.delete_node((filestore.node_by_path($1, 'a')).id), filestore.upsert_file($1, 'a', 5)",
+  ],
+])('does not say that a file was written which became %s while it waited', async (_, replace) => {
+  await sync([file('a')]);
+  const writer = await connectAs('service');
+  await writer.query('begin');
+  await writer.query(replace, [key]);
+  const { waits, outcome } = await sendAndBlock(service, 'select * from filestore.sync_nodes($1, $2)', [
+    key,
+    JSON.stringify([{ ...file('a'), size_bytes: 7 }, file('b')]),
+  ]);
+  expect(waits).toBe(true);
+  await writer.query('commit');
+  expect(await outcome).toMatchObject({ ok: false, error: { code: 'FS409', constraint: 'nodes_busy' } });
+});
+
+test('does not say that a file is unchanged which became a directory while it wrote another one', async () => {
+  await sync([file('a'), file('b')]);
+  const writer = await connectAs('service');
+  await writer.query('begin');
+  await writer.query("select filestore.upsert_file($1, 'b', 6)", [key]);
+  const { waits, outcome } = await sendAndBlock(service, 'select * from filestore.sync_nodes($1, $2)', [
+    key,
+    JSON.stringify([file('a'), { ...file('b'), size_bytes: 7 }]),
+  ]);
+  expect(waits).toBe(true);
+  await (await connectAs('service')).query(
+    "select filestore.upsert_directory($1, 'a', replace_file => true)",
+    [key],
+  );
+  await writer.query('commit');
+  expect(await outcome).toMatchObject({ ok: false, error: { code: 'FS409', constraint: 'nodes_busy' } });
+});
+
 test('reports an entry that is refused although a node has a similar path', async () => {
   const bucket = `${key}-bucket`;
   await insertMount(service, { mount_key: bucket, backend_kind: 's3', bucket });
