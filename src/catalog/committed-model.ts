@@ -40,7 +40,7 @@ export async function readModelledMigration(
 }
 
 /**
- * Refuses a package without the file of its last migration, which the chain of the other files does not show.
+ * Refuses a package that lacks the file of its last migration. The hashes of the other files do not show that.
  * @throws {MigrationsInvalidError} naming the file.
  */
 export async function refuseMissingFile(committed: readonly CommittedMigration[]): Promise<void> {

@@ -16,8 +16,7 @@ const VARIABLE = /^[A-Za-z_][A-Za-z0-9_]*$/;
 export const move = defineCommand({
   name: 'move',
   argument: 'mount',
-  summary:
-    'move a mount to another server, while services use it; stopped at any moment, the same command goes on',
+  summary: 'move a mount to another server, while services use it; after any stop, the same command goes on',
   options: {
     json: JSON_OPTION,
     to: { type: 'string', value: '<variable>', help: 'the variable with the URL of the target' },

@@ -65,7 +65,7 @@ export interface Patience {
   /** Milliseconds to wait for a server that cannot be reached yet. 0: one attempt. */
   readonly waitMs: number;
   /**
-   * Ends the wait. A session that is open is then ended too, unless the server answers within two seconds.
+   * Ends the wait. A session that is open is then ended too, unless its user closes it within two seconds.
    */
   readonly signal?: AbortSignal | undefined;
   /** Called once, if the first attempt fails and there is time for another. */

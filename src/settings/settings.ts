@@ -180,7 +180,7 @@ export function connectionFrom(
 
 /**
  * The session's name in pg_stat_activity. It tells an operator who waits for its locks when it began and
- * on which host. The server keeps 63 bytes, and names of pods differ at their ends.
+ * on which host. The server keeps only 63 bytes: a long host name loses its beginning, since names of pods differ at their ends.
  */
 export function nameSession(purpose: string): string {
   const start = new Date().toISOString().replace(/[-:]|\.\d+/g, '');
