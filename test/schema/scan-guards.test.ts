@@ -1,5 +1,6 @@
 import type { Client } from 'pg';
-import { describe, expect, test } from 'vitest';
+import { beforeEach, describe, expect, test } from 'vitest';
+import { sendAndBlock } from '../support/databases/concurrency.ts';
 import { insertMount, one } from '../support/rows/nodes.ts';
 import { diskForEachTest, refusedBy } from '../support/rows/scanned-disks.ts';
 import {
@@ -193,6 +194,46 @@ describe('one scan runs in a subtree', () => {
     );
     await service.query("select filestore.expire_scans('0')");
     expect(await database().query('select from filestore.scans where id = $1', [id])).toEqual([]);
+  });
+
+  describe('expire_scans does not wait for a session that has locked', () => {
+    let id: string;
+    let holder: Client;
+    const stateOf = async () =>
+      (await database().query('select state from filestore.scans where id = $1', [id]))[0]?.state;
+    const expireBeside = async (lock: string, parameter: string) => {
+      holder = await database().connect();
+      await holder.query('begin');
+      await holder.query(lock, [parameter]);
+      const expiring = await sendAndBlock(service, "select filestore.expire_scans('0')");
+      expect(expiring.waits).toBe(false);
+      expect(await expiring.outcome).toMatchObject({ ok: true });
+    };
+    const LOCK_SCAN = 'select from filestore.scans where id = $1 for update';
+
+    beforeEach(async () => {
+      ({ id } = await beginScan(service, key, { expireAfter: '0' }));
+    });
+
+    test.each([
+      ['the mount', 'select from filestore.backend_mounts where id = $1 for update', () => mountId],
+      ['the scan', LOCK_SCAN, () => id],
+    ])('%s: the next call ends the scan', async (_, lock, parameter) => {
+      await expireBeside(lock, parameter());
+      expect(await stateOf()).toBe('recording');
+      await holder.query('rollback');
+      await service.query('select filestore.expire_scans()');
+      expect(await stateOf()).toBe('expired');
+    });
+
+    test('an old scan: the next call forgets it', async () => {
+      await service.query('select filestore.expire_scans()');
+      await expireBeside(LOCK_SCAN, id);
+      expect(await stateOf()).toBe('expired');
+      await holder.query('rollback');
+      await service.query("select filestore.expire_scans('0')");
+      expect(await stateOf()).toBeUndefined();
+    });
   });
 });
 
