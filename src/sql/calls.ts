@@ -833,7 +833,7 @@ const LIST_NODES: SqlFunction = {
   },
 };
 
-/** A page of the nodes below a directory, the root by default, that meet all conditions: live nodes by default, and tombstones with the state deleted. For the next page, give the cursor of the last row as after_cursor. max_depth 1 lists the directory alone. name_contains ignores case. Sizes are those of nodes, 0 for directories. With with_sightings and with_totals, rows also have the sightings, and the totals of directories, as filestore.list_totals returns them, with the moment of their last recount; otherwise these columns are null. FS404 when the mount or the directory does not exist, FS422 when the list would read more than max_nodes nodes, or the cursor is of another list. May be called by readers, services and operators. */
+/** A page of the nodes below a directory, the root by default, that meet all conditions: live nodes by default, and tombstones with the state deleted. For the next page, give the cursor of the last row as after_cursor. max_depth 1 lists the directory alone. name_contains ignores case. Sizes are those of nodes, 0 for directories. With with_sightings and with_totals, rows also have the sightings, and the totals of directories, as filestore.list_totals returns them, with the moment of their last recount; otherwise these columns are null. FS404 when the mount or the directory does not exist, FS422 when the list would read more than max_nodes nodes, or the cursor is of another mount, path, order or direction. May be called by readers, services and operators. */
 export function listNodes(client: SqlClient, args: ListNodesArguments): Promise<readonly ListNodesResult[]> {
   return callForAll(client, LIST_NODES, args);
 }

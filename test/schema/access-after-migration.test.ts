@@ -140,7 +140,7 @@ const CALLS: Readonly<Record<string, string>> = {
   refuse_entry: 'filestore.refuse_entry(999)',
   refuse_long_copy: `filestore.refuse_long_copy(n, ${DOCS}, repeat('x', 2600)) from filestore.nodes n where n.id = ${A}`,
   refuse_pruned: `filestore.refuse_pruned(${A})`,
-  refuse_range: `filestore.refuse_range('main', 'docs', 1)`,
+  refuse_range: `filestore.refuse_range('main', 'docs', 1, '{}', null)`,
   refuse_stale: `filestore.refuse_stale(${A}, 99)`,
   refuse_taken_name: `filestore.refuse_taken_name(${DOCS}, 'a')`,
   refuse_taken_names: `filestore.refuse_taken_names('[{"parent_id": 1, "name": "a"}, {"parent_id": 1, "name": "a"}]')`,

@@ -21,6 +21,7 @@ async function restoreEntry(columns: Readonly<Record<string, unknown>>) {
   return withoutTriggers(database(), (client) => insertEntry(columns, client));
 }
 
+const LARGE = { a: 'x'.repeat(2 ** 20) };
 const DONE = { started_at: '2024-01-01T00:00:00Z', completed_at: '2024-01-01T00:00:01.5Z' };
 
 /** The columns that an update may set, and those that the database sets. */
@@ -93,16 +94,25 @@ describe('a journal entry', () => {
   );
 
   test.each([
-    ['idempotency_key', 'x'.repeat(1025), 'journal_entries_idempotency_key_check'],
-    ['parameters', { a: 'x'.repeat(2 ** 20) }, 'journal_entries_size_check'],
-    ['result', { a: 'x'.repeat(2 ** 20) }, 'journal_entries_size_check'],
-    ['principal', 'x'.repeat(4097), 'journal_entries_size_check'],
-    ['correlation_id', 'x'.repeat(1025), 'journal_entries_size_check'],
-  ])('has a limit on its %s', async (column, value, constraint) => {
-    const status = column === 'result' ? { status: 'succeeded', ...DONE } : {};
-    await expect(restoreEntry({ ...status, [column]: value })).rejects.toMatchObject({
+    [
+      'idempotency_key',
+      'x'.repeat(1025),
+      'idempotency_key_check',
+      'an idempotency key that is empty or too long',
+    ],
+    ['parameters', LARGE, 'size_check', 'parameters of more than 1048576 bytes'],
+    ['result', LARGE, 'size_check', 'a result of more than 1048576 bytes'],
+    ['error', LARGE, 'size_check', 'an error of more than 1048576 bytes'],
+    ['principal', 'x'.repeat(4097), 'size_check', 'texts of more than 4096 bytes together'],
+    ['correlation_id', 'x'.repeat(1025), 'size_check', 'a correlation_id of more than 1024 bytes'],
+  ])('has a limit on its %s, which a refusal names', async (column, value, rule, complaint) => {
+    const status = { result: 'succeeded', error: 'failed' }[column];
+    await expect(
+      restoreEntry({ ...(status !== undefined && { status, ...DONE }), [column]: value }),
+    ).rejects.toMatchObject({
       code: '23514',
-      constraint,
+      constraint: `journal_entries_${rule}`,
+      message: expect.stringContaining(` has ${complaint}`),
     });
   });
 

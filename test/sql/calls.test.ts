@@ -99,7 +99,7 @@ describe('a call returns', () => {
     const rows = await listNodes(service, { ...list, withTotals: true });
     expect(rows).toEqual([
       {
-        cursor: `path:${file.id}:listed/a`,
+        cursor: expect.stringMatching(new RegExp(`^path[.]\\w{8}:${file.id}:listed/a$`)),
         node: file,
         last_seen_at: null,
         last_reconciled_at: null,
