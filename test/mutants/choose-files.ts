@@ -39,7 +39,10 @@ export function openChooser(files: ReadonlyMap<string, RecordedFile>): Chooser {
         const text = texts.get(file) ?? '';
         const isNamed = names(text, part) || names(text, object);
         const isBeside = kind.includes('lock') && text.includes('sendAndBlock(');
-        const weight = 1 + 10 * (times.get(file) ?? 0) + (isNamed ? 4 : 0) + (isBeside ? 20 : 0);
+        // prepare_mount: mounts.test.ts
+        const words = object.split('_').filter((word) => word.length > 3 && file.includes(word));
+        const weight =
+          1 + 10 * (times.get(file) ?? 0) + (isNamed ? 4 : 0) + 2 * words.length + (isBeside ? 20 : 0);
         return (files.get(file)?.seconds ?? 0) / weight;
       };
       return [...files.keys()].filter((file) => isTouching(file, mutant)).sort((a, b) => rank(a) - rank(b));

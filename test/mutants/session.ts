@@ -172,7 +172,8 @@ export async function openSession(): Promise<Session> {
     },
     async listFiles(lane) {
       const files = [...byFile.keys()].filter(
-        (file) => /^test\/(schema|sql|model)\//.test(file) && !EXCLUDED_FILES.includes(file),
+        (file) =>
+          /^test\/((schema|sql|model)\/|cli\/verify-rights)/.test(file) && !EXCLUDED_FILES.includes(file),
       );
       return files.filter((file) => file.endsWith('.slow.test.ts') === (lane === 'slow')).sort();
     },

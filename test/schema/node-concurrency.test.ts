@@ -94,6 +94,18 @@ describe('during a create in a directory', () => {
     });
   });
 
+  test('delete_node waits before it looks for a child, and says how to delete all of them', async () => {
+    await first.query('begin');
+    await createNode(first, mount, directory, 'child');
+    const removal = await sendAndBlock(second, 'select filestore.delete_node($1)', [directory]);
+    expect(removal.waits).toBe(true);
+    await first.query('commit');
+    expect(await removal.outcome).toMatchObject({
+      ok: false,
+      error: { constraint: 'nodes_not_empty', hint: expect.stringContaining('recursive => true') },
+    });
+  });
+
   test('another create in it does not wait', async () => {
     await first.query('begin');
     await createNode(first, mount, directory, 'one');
@@ -110,6 +122,17 @@ describe('during a create in a directory', () => {
     await first.query('commit');
     expect(await create.outcome).toMatchObject({ ok: false, error: { constraint: 'nodes_live_child_key' } });
   });
+});
+
+test('a delete of a file that another session has seen and then writes does not deadlock', async () => {
+  const file = await createNode(database(), mount, directory, 'f');
+  await first.query('begin');
+  await first.query('select filestore.record_sightings(array[$1::bigint])', [file]);
+  const removal = await sendAndBlock(second, 'select filestore.delete_node($1)', [file]);
+  expect(removal.waits).toBe(true);
+  await first.query('update filestore.nodes set size_bytes = 5 where id = $1', [file]);
+  await first.query('commit');
+  expect(await removal.outcome).toMatchObject({ ok: true });
 });
 
 test.each(['size_bytes = size_bytes', `metadata = '{"note": "x"}'`, "state = 'inconsistent'"])(
