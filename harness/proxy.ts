@@ -270,12 +270,12 @@ function reset(socket: Socket): void {
   else socket.resetAndDestroy();
 }
 
-function addressOf(serverUrl: string): NetConnectOpts {
+export function addressOf(serverUrl: string): NetConnectOpts {
   const { host = 'localhost', port = 5432 } = parseDatabaseUrl('the server', serverUrl);
   return host.startsWith('/') ? { path: `${host}/.s.PGSQL.${port}` } : { host, port };
 }
 
-function urlThrough(serverUrl: string, port: number): string {
+export function urlThrough(serverUrl: string, port: number): string {
   const url = new URL(serverUrl);
   url.searchParams.delete('host');
   url.searchParams.delete('port');
@@ -284,7 +284,7 @@ function urlThrough(serverUrl: string, port: number): string {
   return url.href;
 }
 
-function listen(server: Server): Promise<number> {
+export function listen(server: Server): Promise<number> {
   return new Promise((resolve, reject) => {
     server.once('error', reject);
     server.listen(0, HOST, () => {

@@ -1,5 +1,4 @@
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, inject, test } from 'vitest';
-import type { Moment } from '../../harness/proxy.ts';
+import { afterAll, afterEach, beforeAll, beforeEach, expect, inject, test } from 'vitest';
 import { copyStagedPackage, type StagedPackage } from '../support/packages/staged-package.ts';
 import { hostForFile } from '../support/processes/host.ts';
 import { openScene, type Scene } from '../support/processes/migrator-scene.ts';
@@ -18,37 +17,6 @@ beforeEach(async () => {
 afterEach(() => scene.close());
 
 const run = (settings = {}) => host().run({ folder: copy.folder, env: scene.env, settings });
-
-/** Every message that a run sends to the server at least once, by a unique part of its text. */
-const MESSAGES: Readonly<Record<string, string>> = {
-  'its first look': 'filestore.preflight',
-  'its settings': 'idle_session_timeout',
-  'its attempt to get the lock': 'pg_try_advisory_lock(7379548647407775602)',
-  "graphile-migrate's attempt to get its own lock": 'pg_try_advisory_lock($1)',
-  'the begin of a transaction': 'begin\0',
-  'a migration': 'create table staged.second_begun',
-  'the record of a migration': 'insert into graphile_migrate.migrations',
-  'the commit': 'commit\0',
-  'the end of a migration': 'pg_advisory_unlock',
-  'the comparison of the schema': 'pg_get_constraintdef',
-};
-const MOMENTS: readonly Moment[] = ['before', 'during', 'after'];
-
-describe.each(MOMENTS)('a connection that is cut %s the server gets', (moment) => {
-  test.each(Object.entries(MESSAGES))('%s costs only one attempt', async (_, text) => {
-    const cut = scene.proxy.cutAt(text, moment);
-    const running = run();
-    await cut;
-    expect(await running.outcome).toMatchObject({
-      ok: true,
-      report: { attempts: 2, schema: { state: 'same' } },
-    });
-    expect(running.events.filter(({ type }) => type === 'retry')).toHaveLength(1);
-    expect(await scene.state()).toEqual(scene.stateAfter(3));
-    expect(host().faults).toEqual([]);
-    expect(await scene.traces()).toEqual([]);
-  });
-});
 
 test('a run that loses the answer to each commit still compares the schema', async () => {
   const cutting = (async () => {

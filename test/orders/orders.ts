@@ -37,10 +37,10 @@ export async function startWorker(url: string, roles: Readonly<Record<string, st
   };
 }
 
-/** A part of the cases, the same for each seed. */
-export function sampleOf(cases: readonly Case[], share: number, seed: number): readonly Case[] {
+/** A part of what is given, the same for each seed. */
+export function sampleOf<T>(all: readonly T[], share: number, seed: number): readonly T[] {
   const random = mulberry32(seed);
-  return cases.filter(() => random() < share);
+  return all.filter(() => random() < share);
 }
 
 /** The numbers in one line, and each difference with its steps. */

@@ -13,6 +13,12 @@ export interface Host {
   readonly faults: readonly string[];
 }
 
+export interface EndableHost extends Host {
+  /** Kills the process, as an operating system without memory does. Resolves when it is gone. */
+  kill(): Promise<void>;
+  end(): Promise<void>;
+}
+
 export interface HostRunOptions {
   readonly folder: string;
   readonly env: Readonly<Record<string, string>>;
@@ -32,7 +38,7 @@ export interface HostRun {
 
 /** One process for all tests of a file. It must survive all of them, and have nothing pending at the end. */
 export function hostForFile(): () => Host {
-  let host: (Host & { end(): Promise<void> }) | undefined;
+  let host: EndableHost | undefined;
   beforeAll(() => {
     host = startHost();
   });
@@ -43,7 +49,7 @@ export function hostForFile(): () => Host {
   };
 }
 
-function startHost(): Host & { end(): Promise<void> } {
+export function startHost(): EndableHost {
   const child = spawn(
     process.execPath,
     startOf(packageFolder(), 'test', 'support', 'processes', 'host-process'),
@@ -67,6 +73,10 @@ function startHost(): Host & { end(): Promise<void> } {
     run(options) {
       runs += 1;
       return startRun(child, runs, options);
+    },
+    async kill() {
+      child.kill('SIGKILL');
+      if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
     },
     async end() {
       tell(child, { type: 'end' });

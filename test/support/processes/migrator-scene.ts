@@ -153,7 +153,8 @@ async function gate({ connect }: Stage, which: Gate): Promise<Arrangement> {
   };
 }
 
-async function readTraces(client: Client): Promise<readonly string[]> {
+/** Remaining sessions of migrators, and held locks of theirs. */
+export async function readTraces(client: Client): Promise<readonly string[]> {
   const { rows } = await client.query<{ trace: string }>(
     `select 'session ' || application_name as trace
      from pg_catalog.pg_stat_activity
