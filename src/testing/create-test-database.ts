@@ -35,7 +35,7 @@ export interface TestDatabaseOptions {
 export interface TestDatabase {
   /** Unique on its server. */
   readonly name: string;
-  /** URL with a role of the level, which exists for this database only. */
+  /** URL with a role of the level, which is dropped with the database. Roles of a level have it in every test database of the server. */
   readonly url: string;
   /** URL of the same database with its owner, the user of the server's URL, for statements that no level may run. */
   readonly ownerUrl: string;
