@@ -11,7 +11,7 @@ import { paragraph } from '../text.ts';
 import { connect, onDatabase } from './connect.ts';
 import { dropTestDatabase, removeLeftovers } from './leftovers.ts';
 import { makeOlder, type NodeId } from './make-older.ts';
-import { LEVELS, levelRole, readState, refuseMissingRights, type TestLevel } from './server-state.ts';
+import { LEVELS, levelRole, readState, refuseUnusable, type TestLevel } from './server-state.ts';
 import { startTestServer } from './start-test-server.ts';
 import { makeTemplate, newName } from './template.ts';
 
@@ -162,22 +162,35 @@ interface Clone {
   readonly url: string;
 }
 
-async function cloneTemplate(admin: Client, url: string, level: TestLevel): Promise<Clone> {
+/** The name of the template of this user, which is made if there is none. Then another user may have taken its name. */
+async function provideTemplate(admin: Client, url: string, level: TestLevel): Promise<string> {
   const last = (await readCommittedMigrations(MIGRATIONS_FOLDER)).at(-1);
   if (last === undefined) throw new Error('there is at least one migration');
+  const read = async () => {
+    const found = await readState(admin, last.hash);
+    refuseUnusable(databaseFromUrl('server', url).where, found, level);
+    return found;
+  };
+  const state = await read();
+  if (state.templateOwner === null) {
+    await makeTemplate(admin, url, state, last.filename);
+    await read();
+  }
+  return state.template;
+}
+
+async function cloneTemplate(admin: Client, url: string, level: TestLevel): Promise<Clone> {
   for (let attempt = 1; ; attempt += 1) {
-    const state = await readState(admin, last.hash);
-    refuseMissingRights(databaseFromUrl('server', url).where, state, level);
-    if (!state.hasTemplate) await makeTemplate(admin, url, state, last.filename);
-    await removeLeftovers(admin, state.template);
+    const template = await provideTemplate(admin, url, level);
+    await removeLeftovers(admin, template);
     const name = await newName(admin);
     try {
-      await admin.query(`create database ${name} template ${state.template}`);
+      await admin.query(`create database ${name} template ${template}`);
       if (level === 'owner') return { name, url: replaceInUrl('server', url, { database: name }) };
       const password = randomBytes(18).toString('hex');
       // The owner is a member, so that it may end the sessions of the role.
       await admin.query(
-        `create role ${name} login password '${password}' in role ${levelRole(state.template, level)} role current_user`,
+        `create role ${name} login password '${password}' in role ${levelRole(template, level)} role current_user`,
       );
       return { name, url: replaceInUrl('server', url, { database: name, user: name, password }) };
     } catch (error) {

@@ -17,13 +17,14 @@ export interface ServerState {
   readonly mayCreateRoles: boolean;
   /** The name of the template with the migrations of this package, for this user. */
   readonly template: string;
-  readonly hasTemplate: boolean;
+  /** The owner of the database of that name, or null without one. */
+  readonly templateOwner: string | null;
 }
 
 /** @param hash Hash of the last migration, which stands for all of the chain. */
 export async function readState(admin: Client, hash: string): Promise<ServerState> {
   const { rows } = await admin.query<ServerState>(
-    `select s.*, exists (select from pg_database d where d.datname = s.template) as "hasTemplate"
+    `select s.*, (select pg_get_userbyid(d.datdba) from pg_database d where d.datname = s.template) as "templateOwner"
      from (
        select
          r.rolname                            as role,
@@ -49,13 +50,14 @@ export function levelRole(template: string, level: AccessLevel): string {
 }
 
 /**
- * Refuses a user without the rights that a test database needs.
+ * Refuses a user without the rights that a test database needs, and a template that another user has made: its functions would run
+ * with the rights of those who test.
  * @param where The database of the connection, in words.
  * @throws {FilestoreError} `TEST_DATABASE_FAILED`
  */
-export function refuseMissingRights(
+export function refuseUnusable(
   where: string,
-  { role, mayCreateDatabases, mayCreateRoles }: ServerState,
+  { role, mayCreateDatabases, mayCreateRoles, template, templateOwner }: ServerState,
   level: TestLevel,
 ): void {
   const user = printable(role);
@@ -72,6 +74,12 @@ export function refuseMissingRights(
     fail(
       `No role of level "${level}" can be created on ${where}: role "${user}" may not create roles.`,
       `Let a superuser run: alter role "${user}" createrole; or use level "owner", which needs no role.`,
+    );
+  }
+  if (templateOwner !== null && templateOwner !== role) {
+    fail(
+      `No test database can be created on ${where}: its template ${template} belongs to role "${printable(templateOwner)}",`,
+      `and only one of role "${user}" is copied. Drop that database, or use another server.`,
     );
   }
 }

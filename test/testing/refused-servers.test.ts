@@ -2,7 +2,7 @@ import { expect, inject, test } from 'vitest';
 import { replaceInUrl } from '../../src/settings/database-url.ts';
 import { createTestDatabase, type TestDatabaseOptions } from '../../src/testing/index.ts';
 import { serviceDatabasesForEachTest } from '../support/databases/service-databases.ts';
-import { asAdmin, databaseForFile } from '../support/databases/test-database.ts';
+import { asAdmin, asSuperuser, databaseForFile } from '../support/databases/test-database.ts';
 import { rolesForFile } from '../support/roles/roles.ts';
 
 const database = databaseForFile('empty');
@@ -46,6 +46,27 @@ test('a user without CREATEROLE gets databases of level owner only', async () =>
       await admin.query(`grant ${role.quotedName} to current_user`);
       await admin.query(`drop database ${datname}`);
     }
+  });
+});
+
+test('a template that belongs to another user is not copied', async () => {
+  const role = await createRole();
+  await asAdmin((admin) => admin.query(`alter role ${role.quotedName} createdb`));
+  const db = await create({ server: role.url, level: 'owner' });
+  await db.close();
+  await asSuperuser(async (superuser) => {
+    const { rows } = await superuser.query(
+      'select datname from pg_database where pg_get_userbyid(datdba) = $1',
+      [role.name],
+    );
+    const template = rows[0].datname;
+    await superuser.query(`alter database ${template} owner to current_user`);
+    const error = await refused({ server: role.url, level: 'owner' });
+    await superuser.query(`drop database ${template}`);
+    expect(error).toMatchObject({
+      code: 'TEST_DATABASE_FAILED',
+      message: expect.stringMatching(`its template ${template} belongs to role .* Drop that database`),
+    });
   });
 });
 
