@@ -1,5 +1,5 @@
 --! Previous: sha1:17c4ee89b8893273e5642686b705597f8af85ab0
---! Hash: sha1:3574024f52cc54d780fb81097df9bd886fa64e0d
+--! Hash: sha1:d713288599f86423824d6751e6846d16c4caf43e
 --! Message: Imports that meet others
 
 --! Included functions/reserve_ids.sql
@@ -20,11 +20,11 @@ begin
   into range
   from pg_sequence s
   where s.seqrelid = sequence;
-  if highest >= range.seqmax then
+  if highest > greatest(range.seqmax - 200000, pg_sequence_last_value(sequence)) then
     raise exception 'ids of filestore.% end at %', table_name, range.seqmax
       using errcode    = 'FS422',
             constraint = 'import_id_check',
-            hint       = 'Give an id of this range.';
+            hint       = 'Give an id of this range that leaves 200000 above it.';
   end if;
   -- Others may take ids in the meantime, so it goes further than necessary.
   if highest >= coalesce(pg_sequence_last_value(sequence), range.seqmin) then
@@ -122,7 +122,7 @@ begin
   perform filestore.reserve_ids('journal_entries', (select max(t.id) from pg_temp.filestore_import_entries t where t.fault is null));
 
   -- The trees of the mount are known from the last moment on at which the known history of a node begins, unless it begins
-  -- with version 1.
+  -- with version 1, and at the creation of the node.
   update filestore.backend_mounts m
   set history_horizon = greatest(m.history_horizon, h.horizon)
   from (
@@ -137,7 +137,7 @@ begin
     where t.fault is null
       and t.action in ('create', 'move', 'change')
       and case
-        when t.known_version is null then coalesce(v.first_version, t.version) > 1
+        when t.known_version is null then coalesce(v.first_version, t.version) > 1 or coalesce(v.first_from, t.updated_at) > t.created_at
         else t.version > t.known_version + 1::bigint and coalesce(v.first_version, t.version) > t.known_version
       end
   ) h
@@ -330,8 +330,11 @@ begin
          case
            when s.node_version is null then ''nodes_missing''
            when s.bad_state then ''node_state_check''
+           when strpos(s.given_name, ''/'') > 0 then ''nodes_name_check''
+           when (s.whole_path ~ ''(^|/)[.]{0,2}(/|$)|[[:cntrl:]]'') is not false then ''nodes_path_check''
            when s.version + 1::bigint <> coalesce(lead(s.version) over later, s.node_version)
                 or s.version < 1
+                or s.version is null
                 or s.updated_at >= coalesce(lead(s.updated_at) over later, s.node_updated_at)
                 or (s.updated_at >= ''0001-01-01T00:00:00Z'') is not true then ''import_version_check''
          end as fault
@@ -344,6 +347,7 @@ begin
            %s as given_deleted_at,
            %s as given_parent_id,
            %s as whole_path,
+           %s as given_name,
            t.number      as node_number,
            t.version     as node_version,
            t.known_version,
@@ -356,7 +360,7 @@ begin
          left join pg_temp.filestore_import_nodes t on t.id = s.id and t.fault is null
          left join filestore.nodes n on n.id = s.id and t.known_version is not null
        ) s
-       window later as (partition by s.id order by s.version)
+       window later as (partition by s.id, s.version is null order by s.version)
      ) v
      left join directories d on d.directory_path = v.above',
     columns,
@@ -370,6 +374,7 @@ begin
       when 'name' = any (given) then 'case when s.name is null then ' || place || ' else coalesce(nullif(case when (s.version > t.known_version) is not false then t.parent_path else n.parent_path end, '''') || ''/'', '''') || s.name end'
       else place
     end,
+    case when 'name' = any (given) and 'path' <> all (given) then 's.name' else 'null::text' end,
     (
       select string_agg(
         format(case when c.name in ('kind', 'state') then '(%s)::text as %I' else '(%s)::' || c.type || ' as %I' end, c.value, c.name), ', '
@@ -402,7 +407,7 @@ as $$
 declare
   -- What is not staged stays as it is. Places are compared by parent and name: a path also changes with those above it.
   compared constant text := (
-    select string_agg(format('t.%1$I is distinct from n.%1$I', c.name), ' or ')
+    select string_agg(format(case c.name when 'updated_at' then '(t.has_moment and t.%1$I <> n.%1$I)' else 't.%1$I is distinct from n.%1$I' end, c.name), ' or ')
     from unnest(array['state', 'version', 'updated_at'] || given) c (name)
     where c.name <> all ('{id,kind,name,path,parent_id,created_at,deleted_at}')
       and (c.name = any (given) or c.name = 'state')
@@ -416,20 +421,23 @@ begin
          created_at    = c.created_at,
          version       = case when $2 or c.action = ''keep'' then t.version else least(c.known_version + 1::bigint, 2147483647) end,
          updated_at    = case
-           when $3 or c.action = ''keep'' then t.updated_at
+           when t.has_moment and ($3 or c.action = ''keep'') then t.updated_at
+           when c.action = ''keep'' then c.known_updated_at
            else greatest(date_trunc(''milliseconds'', statement_timestamp()), c.known_updated_at + interval ''1 millisecond'')
          end,
+         deleted_at    = case when t.has_moment or t.live then t.deleted_at else coalesce(c.known_deleted_at, t.deleted_at) end,
          -- Without versions, only the moment shows which one is newer.
-         fault         = case when $3 and not $2 and c.action <> ''keep'' and t.updated_at <= c.known_updated_at then ''nodes_stale'' end
+         fault         = case when $3 and t.has_moment and not $2 and c.action <> ''keep'' and t.updated_at <= c.known_updated_at then ''nodes_stale'' end
      from (
        select
          n.id,
          n.version    as known_version,
          n.updated_at as known_updated_at,
+         n.deleted_at as known_deleted_at,
          n.created_at,
          t.state,
          case
-           when t.live <> n.live or t.parent_id <> n.parent_id or t.name <> n.name or t.deleted_at <> n.deleted_at then ''move''
+           when t.live <> n.live or t.parent_id <> n.parent_id or t.name <> n.name or (t.has_moment and t.deleted_at <> n.deleted_at) then ''move''
            when %s then ''move''
            when %s then ''change''
            else ''keep''
@@ -456,7 +464,7 @@ begin
       from (
         select unnest(given)
         union
-        select unnest('{id,live,parent_id,parent_path,name,version,updated_at,deleted_at}'::text[])
+        select unnest('{id,live,has_moment,parent_id,parent_path,name,version,updated_at,deleted_at}'::text[])
       ) c (name)
       where c.name <> 'state'
     )
@@ -487,7 +495,7 @@ declare
   highest  bigint;
   refused  boolean;
 begin
-  select s.seqmin, s.seqmax
+  select s.seqmin, greatest(s.seqmax - 200000, pg_sequence_last_value(s.seqrelid))
   into lowest, highest
   from pg_sequence s
   where s.seqrelid = pg_get_serial_sequence('filestore.nodes', 'id')::regclass;
@@ -498,13 +506,15 @@ begin
     select
       t.number,
       case
+        when t.is_repeated and t.id is null then 'nodes_tombstone_check'
         when t.is_repeated then 'nodes_pkey'
-        when t.id is null or t.id not between lowest and highest - 1 then 'import_id_check'
+        when t.id is null or t.id not between lowest and highest then 'import_id_check'
         when t.kind is null then 'node_kind_check'
         when t.state is null then 'node_state_check'
         when n.id is not null and t.known_version is null then 'nodes_pkey'
         when n.kind <> t.kind then 'nodes_fixed_check'
         when by_paths and (t.given_path ~ '(^|/)[.]{0,2}(/|$)') is not false then 'nodes_path_check'
+        when not by_paths and not t.live and t.given_path ~ '(^|/)[.]{0,2}(/|$)|[[:cntrl:]]' then 'nodes_path_check'
         when t.level is null and p.id is not null then 'nodes_cycle_check'
         when coalesce(p.id, o.id) is null then 'nodes_parent_missing'
         when p.id is null and o.backend_mount_id <> mount_id then 'nodes_parent_elsewhere'
@@ -627,7 +637,7 @@ declare
   lowest  bigint;
   highest bigint;
 begin
-  select s.seqmin, s.seqmax
+  select s.seqmin, greatest(s.seqmax - 200000, pg_sequence_last_value(s.seqrelid))
   into lowest, highest
   from pg_sequence s
   where s.seqrelid = pg_get_serial_sequence('filestore.journal_entries', 'id')::regclass;
@@ -649,7 +659,7 @@ begin
       t.number,
       case
         when t.is_repeated or (j.id is not null and t.action <> 'keep') then 'journal_entries_pkey'
-        when t.id is null or t.id not between lowest and highest - 1 then 'import_id_check'
+        when t.id is null or t.id not between lowest and highest then 'import_id_check'
         when t.status is null then 'command_status_check'
         when t.status in ('queued', 'running') then 'journal_entries_born_open_check'
         when not (isfinite(t.created_at) and t.created_at between '0001-01-01T00:00:00Z' and moment)
@@ -728,12 +738,14 @@ begin
   ) f
   left join (values
     ('nodes_pkey', 'the id is given twice, or belongs to another node', 'Give each node one row, and a separate id, or leave the column id out.'),
-    ('import_id_check', 'the id is null, or not in the range of this database', 'Give an id from the range that docs/schema.md describes, or leave the column id out.'),
+    ('nodes_tombstone_check', 'another deleted row without an id has the same path and deleted_at', 'Give each an id or another deleted_at, or leave out all but one.'),
+    ('import_id_check', 'the id is null, not in the range of this database, or among its last 200000', 'Give an id from the range that docs/schema.md describes, or leave the column id out.'),
     ('nodes_version_check', 'the version is above 2000000000', 'Give a lower one: each change of the new service adds 1, up to 2147483647.'),
     ('node_kind_check', 'the kind is neither file nor directory', 'Give one of them.'),
     ('node_state_check', 'the state is unknown', 'Give active, inconsistent, missing or deleted.'),
     ('nodes_fixed_check', 'the node has another kind in the mount', 'Give the new node another id, and the old one a deleted_at.'),
     ('nodes_path_check', 'the path is not canonical', 'Give it without a slash at its beginning or end, and without empty segments, "." and "..", as filestore.canonical_path does.'),
+    ('nodes_name_check', 'the name contains a slash', 'Give the name without its path, or the column path.'),
     ('nodes_cycle_check', 'the node is below itself, or below a node that is', 'Correct its parent.'),
     ('nodes_parent_missing', 'its directory is neither staged nor in the mount', 'Add a row for the directory.'),
     ('nodes_parent_elsewhere', 'its directory is on another mount', 'Choose a directory of this mount.'),
@@ -765,3 +777,490 @@ comment on function filestore.import_faults() is
 
 revoke all on function filestore.import_faults() from public;
 --! EndIncluded functions/import_faults.sql
+
+--! Included functions/stage_nodes.sql
+create or replace function filestore.stage_nodes(mount_id bigint, source regclass)
+returns text[]
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set jit = off
+as $$
+declare
+  left_out   constant text[] := '{backend_mount_id,depth,live,parent_path,parent_live,directory_path,root_of_mount_id}';
+  given      text[];
+  columns    text;
+  moments    text;
+  by_parents boolean;
+begin
+  if source is null then
+    -- An import of journal entries only.
+    create temporary table filestore_import_nodes as
+    select
+      null::bigint  as number,
+      null::integer as level,
+      null::text    as given_path,
+      false         as is_repeated,
+      null::integer as known_version,
+      null::text    as action,
+      null::text    as fault,
+      null::text    as problem,
+      null::text    as remedy,
+      n.*
+    from filestore.nodes n
+    limit 0;
+    return '{}';
+  end if;
+  by_parents := exists (
+    select
+    from pg_attribute a
+    where a.attrelid = source
+      and a.attname = 'parent_id'
+      and not a.attisdropped
+  );
+  given := array(
+    select c.name
+    from filestore.staged_columns(
+      source, 'nodes', left_out,
+      case when by_parents then '{id,parent_id,name,kind}' else '{path,kind}' end::text[]
+    ) c
+    where c.is_given
+  );
+
+  -- A moment that is not given follows from those that are.
+  moments := format(
+    'coalesce(%s, %s, %s, date_trunc(''milliseconds'', statement_timestamp())) as updated_at,
+     coalesce(%s, %s, %s, date_trunc(''milliseconds'', statement_timestamp())) as created_at,
+     %s as deleted_at,
+     coalesce(%s, %s, %s) is not null as has_moment,
+     %s as born_at',
+    case when 'updated_at' = any (given) then 'date_trunc(''milliseconds'', s.updated_at)' else 'null' end,
+    case when 'deleted_at' = any (given) then 'date_trunc(''milliseconds'', s.deleted_at)' else 'null' end,
+    case when 'created_at' = any (given) then 'date_trunc(''milliseconds'', s.created_at)' else 'null' end,
+    case when 'created_at' = any (given) then 'date_trunc(''milliseconds'', s.created_at)' else 'null' end,
+    case when 'updated_at' = any (given) then 'date_trunc(''milliseconds'', s.updated_at)' else 'null' end,
+    case when 'deleted_at' = any (given) then 'date_trunc(''milliseconds'', s.deleted_at)' else 'null' end,
+    case when 'deleted_at' = any (given) then 'date_trunc(''milliseconds'', s.deleted_at)' else 'null::timestamptz' end,
+    case when 'updated_at' = any (given) then 's.updated_at' else 'null' end,
+    case when 'deleted_at' = any (given) then 's.deleted_at' else 'null' end,
+    case when 'created_at' = any (given) then 's.created_at' else 'null' end,
+    case when 'created_at' = any (given) then 'date_trunc(''milliseconds'', s.created_at)' else 'null::timestamptz' end
+  );
+  if 'state' = any (given) then
+    moments := moments || ', s.state::text as state';
+  else
+    moments := moments || ', null::text as state';
+  end if;
+
+  select string_agg(
+    format(
+      '(%s)::%s as %I',
+      case c.name
+        when 'backend_mount_id' then '$1'
+        when 'created_at' then 'm.created_at'
+        when 'updated_at' then 'm.updated_at'
+        when 'deleted_at' then 'coalesce(m.deleted_at, case when m.state = ''deleted'' then m.updated_at end)'
+        when 'live' then 'm.deleted_at is null and m.state is distinct from ''deleted'''
+        -- An unknown kind or state becomes a fault of its row.
+        when 'kind' then 'case when s.kind::text in (''file'', ''directory'') then s.kind::text end'
+        when 'state' then
+          'case
+             when m.state is null and m.deleted_at is null then ''active''
+             when m.state is null then ''deleted''
+             when m.state in (''active'', ''inconsistent'', ''missing'', ''deleted'') then m.state
+           end'
+        when 'name' then
+          case when 'name' = any (given) then 's.name' else 'right(s.path, strpos(reverse(''/'' || s.path), ''/'') - 1)' end
+        else c.value
+      end,
+      c.type,
+      c.name
+    ),
+    ', ' order by c.place
+  )
+  into columns
+  from (
+    select s.*, row_number() over () as place
+    from filestore.staged_columns(source, 'nodes', left_out, '{}') s
+  ) c;
+
+  execute format(
+    'create temporary table filestore_import_raw as
+     select row_number() over () as number, false as is_repeated, m.has_moment, m.born_at, %s
+     from %s s
+     cross join lateral (select %s) m',
+    columns, source, moments
+  )
+  using mount_id;
+  analyze pg_temp.filestore_import_raw (number, id, parent_id, path, live);
+
+  if by_parents then
+    perform filestore.place_by_parents(mount_id);
+  else
+    perform filestore.place_by_paths(mount_id);
+  end if;
+  analyze pg_temp.filestore_import_placed (number);
+
+  -- Numbered from the top down, so that each batch finds the directories of its nodes.
+  select string_agg(
+    case c.name
+      when 'id' then 'p.id'
+      when 'parent_id' then 'p.parent_id'
+      when 'path' then 'p.path'
+      when 'parent_path' then 'p.parent_path'
+      when 'depth' then 'cardinality(string_to_array(p.path, ''/'')) as depth'
+      when 'parent_live' then 'case when r.live then true end as parent_live'
+      when 'directory_path' then 'case when r.kind = ''directory'' then p.path end as directory_path'
+      else format('r.%I', c.name)
+    end,
+    ', ' order by c.place
+  )
+  into columns
+  from (
+    select s.*, row_number() over () as place
+    from filestore.staged_columns(source, 'nodes', left_out, '{}') s
+  ) c;
+  execute format(
+    'create temporary table filestore_import_nodes as
+     select
+       row_number() over (order by p.level, r.number) as number,
+       p.level,
+       r.path as given_path,
+       r.is_repeated,
+       r.has_moment,
+       null::integer as known_version,
+       ''create''::text as action,
+       null::text as fault,
+       null::text as problem,
+       null::text as remedy,
+       %s
+     from pg_temp.filestore_import_raw r
+     join pg_temp.filestore_import_placed p on p.number = r.number',
+    columns
+  );
+  drop table pg_temp.filestore_import_raw, pg_temp.filestore_import_placed;
+  create index on pg_temp.filestore_import_nodes (number);
+  analyze pg_temp.filestore_import_nodes (number, id, parent_id, level, live, kind, directory_path, version, fault);
+  return given;
+end
+$$;
+
+comment on function filestore.stage_nodes(bigint, regclass) is
+  'Internal: Copies the staged nodes of an import into a temporary table, with the columns that follow from their places, from the top of the tree down, and returns the staged columns. One statement reads the staging table.';
+
+revoke all on function filestore.stage_nodes(bigint, regclass) from public;
+--! EndIncluded functions/stage_nodes.sql
+
+--! Included functions/place_by_paths.sql
+create or replace function filestore.place_by_paths(mount_id bigint)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set jit = off
+-- With stale statistics, the planner would join each node with its directory by a nested loop.
+set enable_nestloop = off
+as $$
+declare
+  root_id bigint := (select n.id from filestore.nodes n where n.root_of_mount_id = mount_id);
+  begins  timestamptz[] := array(select i.started_at from filestore.imports i where i.backend_mount_id = mount_id and i.takes_nodes and i.nodes > 0);
+begin
+  -- The root of the staged tree is that of the mount.
+  delete from pg_temp.filestore_import_raw r
+  where r.path = '';
+
+  -- Tombstones that nothing tells apart, at this call or at a later one.
+  update pg_temp.filestore_import_raw r
+  set is_repeated = true
+  from (
+    select o.path, o.kind, o.deleted_at
+    from pg_temp.filestore_import_raw o
+    where o.id is null
+      and not o.live
+    group by o.path, o.kind, o.deleted_at
+    having count(*) > 1
+  ) d
+  where r.id is null
+    and not r.live
+    and r.path = d.path
+    and r.kind = d.kind
+    and r.deleted_at = d.deleted_at;
+
+  update pg_temp.filestore_import_raw r
+  set id = n.id
+  from filestore.nodes n
+  where r.id is null
+    and n.backend_mount_id = mount_id
+    and n.path = r.path
+    and n.live
+    and r.live;
+  update pg_temp.filestore_import_raw r
+  set id = n.id
+  from filestore.nodes n
+  where r.id is null
+    and n.backend_mount_id = mount_id
+    and n.path = r.path
+    and n.kind = r.kind
+    and n.deleted_at = r.deleted_at
+    and not n.live
+    and not r.live
+    and not r.is_repeated;
+  -- A tombstone without a moment is the one that was deleted last.
+  update pg_temp.filestore_import_raw r
+  set id = f.id
+  from (
+    select distinct on (o.number) o.number, n.id
+    from pg_temp.filestore_import_raw o
+    join filestore.nodes n on n.path = o.path and n.kind = o.kind
+    where o.id is null
+      and not o.live
+      and not o.has_moment
+      and not o.is_repeated
+      and n.backend_mount_id = mount_id
+      and not n.live
+      and not exists (
+        select
+        from pg_temp.filestore_import_raw t
+        where t.id = n.id
+      )
+    order by o.number, n.deleted_at desc, n.id desc
+  ) f
+  where r.number = f.number;
+  -- A node without a live row has been deleted by the first tombstone after its creation. What a service created after the
+  -- last import is another node. A node without moments was created at the moment of its import.
+  update pg_temp.filestore_import_raw r
+  set id = f.id
+  from (
+    select distinct on (n.id) n.id, o.number
+    from pg_temp.filestore_import_raw o
+    join filestore.nodes n on n.path = o.path and n.kind = o.kind
+    where o.id is null
+      and not o.live
+      and not o.is_repeated
+      and n.backend_mount_id = mount_id
+      and n.live
+      and n.created_at <= (select max(b.moment) from unnest(begins) b (moment))
+      and (n.created_at = any (begins) or (o.has_moment and o.deleted_at >= n.created_at))
+      and not exists (
+        select
+        from pg_temp.filestore_import_raw l
+        where l.path = n.path
+          and l.live
+      )
+      and not exists (
+        select
+        from pg_temp.filestore_import_raw t
+        where t.id = n.id
+      )
+    order by n.id, o.deleted_at, o.number
+  ) f
+  where r.number = f.number;
+  -- A tombstone that is live again, and not another node at its path: it was created at the same moment.
+  update pg_temp.filestore_import_raw r
+  set id = f.id
+  from (
+    select distinct on (o.number) o.number, n.id
+    from pg_temp.filestore_import_raw o
+    join filestore.nodes n on n.path = o.path and n.kind = o.kind and n.created_at = o.born_at
+    where o.id is null
+      and o.live
+      and n.backend_mount_id = mount_id
+      and not n.live
+      and not exists (
+        select
+        from pg_temp.filestore_import_raw t
+        where t.id = n.id
+      )
+    order by o.number, n.deleted_at desc, n.id desc
+  ) f
+  where r.number = f.number;
+  update pg_temp.filestore_import_raw r
+  set id = nextval(pg_get_serial_sequence('filestore.nodes', 'id'))
+  where r.id is null
+    and not r.is_repeated;
+
+  update pg_temp.filestore_import_raw r
+  set is_repeated = true
+  where r.id in (
+    select o.id
+    from pg_temp.filestore_import_raw o
+    group by o.id
+    having count(*) > 1
+  );
+  -- A tombstone is in the live directory at its path, or else in the one that was deleted last.
+  create temporary table filestore_import_placed as
+  with directories as materialized (
+    select distinct on (d.path) d.path, d.id
+    from pg_temp.filestore_import_raw d
+    where d.kind = 'directory'
+    order by d.path, d.live desc, d.deleted_at desc, d.number desc
+  ),
+  others as materialized (
+    select distinct on (d.path) d.path, d.id
+    from filestore.nodes d
+    where d.backend_mount_id = mount_id
+      and d.parent_id is not null
+      and d.directory_path is not null
+    order by d.path, d.live desc, d.deleted_at desc, d.id desc
+  )
+  select
+    q.number,
+    q.id,
+    cardinality(string_to_array(q.path, '/')) as level,
+    q.path,
+    case q.parent_path when '' then root_id else coalesce(d.id, o.id) end as parent_id,
+    q.parent_path
+  from (
+    select r.number, r.id, r.path, left(r.path, -strpos(reverse(r.path), '/')) as parent_path
+    from pg_temp.filestore_import_raw r
+  ) q
+  left join directories d on d.path = q.parent_path
+  left join others o on o.path = q.parent_path;
+end
+$$;
+
+comment on function filestore.place_by_paths(bigint) is
+  'Internal: Finds the directories of staged nodes that have full paths. A node without an id gets that of the node at its path, or the next one.';
+
+revoke all on function filestore.place_by_paths(bigint) from public;
+--! EndIncluded functions/place_by_paths.sql
+
+--! Included functions/arrange_staged.sql
+create or replace function filestore.arrange_staged(import_id bigint)
+returns boolean
+language plpgsql
+set search_path = pg_catalog, pg_temp
+-- A session plans the checks of foreign keys once: on a small table, each would read all nodes for ever.
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  import  filestore.imports;
+  root_id bigint;
+  numbers bigint[];
+  this_level integer;
+  moment  constant timestamptz := date_trunc('milliseconds', clock_timestamp());
+  below   bigint;
+begin
+  numbers := array(
+    select t.number
+    from pg_temp.filestore_import_nodes t
+    where t.action = 'move'
+      and t.fault is null
+  );
+  if numbers = '{}' then
+    return false;
+  end if;
+  import  := filestore.begin_import_batch(import_id, true);
+  root_id := (select n.id from filestore.nodes n where n.root_of_mount_id = import.backend_mount_id);
+
+  -- Live nodes leave their places, which others may need, the deepest first: a statement moves directories of one level only.
+  for this_level in
+    select distinct o.depth
+    from pg_temp.filestore_import_old o
+    where o.live
+    order by o.depth desc
+  loop
+    update filestore.nodes n
+    set parent_id  = case when t.live then root_id else n.parent_id end,
+        name       = case when t.live then gen_random_uuid()::text else n.name end,
+        state      = case when t.live then n.state else 'deleted' end,
+        deleted_at = t.deleted_at
+    from pg_temp.filestore_import_old o
+    join pg_temp.filestore_import_nodes t on t.id = o.id
+    where o.id = n.id
+      and o.live
+      and o.depth = this_level
+      and t.number = any (numbers);
+  end loop;
+
+  -- From the top down, with the directories that are new.
+  numbers := numbers || array(
+    select t.number
+    from pg_temp.filestore_import_nodes t
+    where t.fault is null
+      and t.action = 'create'
+      and t.kind = 'directory'
+  );
+  for this_level in
+    select distinct t.level
+    from pg_temp.filestore_import_nodes t
+    where t.number = any (numbers)
+    order by t.level
+  loop
+    perform filestore.create_staged(
+      array(
+        select t.number
+        from pg_temp.filestore_import_nodes t
+        where t.number = any (numbers)
+          and t.action = 'create'
+          and t.level = this_level
+      ),
+      true
+    );
+    perform filestore.change_staged(import.given_columns, case when s.lives then '{parent_id,name}' else '{parent_id,name,parent_path,deleted_at}' end::text[], array(
+      select t.number
+      from pg_temp.filestore_import_nodes t
+      where t.number = any (numbers)
+        and t.live = s.lives
+        and t.action = 'move'
+        and t.level = this_level
+    ))
+    from unnest(array[true, false]) s (lives);
+  end loop;
+
+  -- The key of the tree has changed the paths of other nodes below the moved directories. They get a version, as in any move.
+  -- Equal rows of a table with versions or moments keep those that they have there.
+  create temporary table filestore_import_below on commit drop as
+  select b.*
+  from (
+    select distinct on (n.id) n.id, n.version, n.path, o.path || substr(n.path, length(d.path) + 1) as old_path
+    from pg_temp.filestore_import_nodes t
+    join pg_temp.filestore_import_old o on o.id = t.id
+    join filestore.nodes d on d.id = t.id
+    join filestore.nodes n on n.backend_mount_id = d.backend_mount_id and n.path >= d.path || '/' and n.path < d.path || '0'
+    where t.number = any (numbers)
+      and t.action = 'move'
+      and d.live
+      and o.live
+      and d.directory_path is not null
+      and n.live
+    order by n.id, length(d.path) desc
+  ) b
+  left join pg_temp.filestore_import_nodes s on s.id = b.id and s.fault is null
+  where b.old_path <> b.path
+    and (s.id is null or (s.action = 'keep' and not '{version,updated_at}' && import.given_columns));
+  update filestore.nodes n
+  set version    = n.version + 1,
+      updated_at = greatest(moment, n.updated_at + interval '1 millisecond')
+  from pg_temp.filestore_import_below b
+  where n.id = b.id;
+  get diagnostics below = row_count;
+  with superseded as (
+    delete from filestore.snapshots s
+    using pg_temp.filestore_import_below b
+    where s.id = b.id
+      and s.version = b.version
+    returning s as version, b.old_path
+  )
+  insert into filestore.snapshots
+  select v.*
+  from superseded s
+  cross join lateral jsonb_populate_record(s.version, jsonb_build_object(
+    'path', s.old_path,
+    'depth', cardinality(string_to_array(s.old_path, '/')),
+    'parent_path', left(s.old_path, -strpos(reverse(s.old_path), '/')),
+    'directory_path', case when (s.version).kind = 'directory' then s.old_path end
+  )) v;
+
+  perform filestore.end_import_batch(import_id, cardinality(numbers) + below, filestore.take_versions(numbers), 0);
+  update pg_temp.filestore_import_nodes t
+  set action = 'keep'
+  where t.number = any (numbers);
+  return true;
+end
+$$;
+
+comment on function filestore.arrange_staged(bigint) is
+  'Internal: Moves, deletes and restores nodes as they are staged, in one transaction, and creates the directories that are new. False when there is nothing to move.';
+
+revoke all on function filestore.arrange_staged(bigint) from public;
+--! EndIncluded functions/arrange_staged.sql

@@ -1,6 +1,5 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import { databaseForEachTest } from '../support/databases/test-database.ts';
-import { one } from '../support/rows/nodes.ts';
 import { createImportMount, type Fault, type Row, stage } from '../support/rows/staged.ts';
 
 const database = databaseForEachTest();
@@ -237,40 +236,6 @@ describe('the dry run lists', () => {
     await importAll(', take_rest => true', "'old.nodes'");
     expect((await nodes()).map(({ path }) => path)).toEqual(['f', 'g', 'd', 'd/h']);
     expect(await problems()).toEqual([]);
-  });
-
-  test('a changed row of a node whose version cannot increase', async () => {
-    await stage(database(), 'nodes', [{ path: 'f', kind: 'file', size_bytes: 1, version: 2_000_000_000 }]);
-    await importAll('', "'old.nodes'");
-    const owner = await database().connect();
-    await owner.query('begin');
-    await owner.query('set local session_replication_role = replica');
-    await owner.query("update filestore.nodes set version = 2147483647 where path = 'f'");
-    await owner.query('commit');
-    await stage(database(), 'nodes', [{ path: 'f', kind: 'file', size_bytes: 2 }]);
-    expect(await check("'old.nodes'")).toMatchObject([{ path: 'f', reason: 'nodes_version_check' }]);
-  });
-
-  test('the last id of the range, above which no id is left', async () => {
-    const range = await one(
-      database(),
-      "select seqmax::text as last from pg_sequence where seqrelid = 'filestore.nodes_id_seq'::regclass",
-    );
-    await stage(database(), 'nodes', [{ id: range.last, path: 'f', kind: 'file' }]);
-    expect(await check("'old.nodes'")).toMatchObject([{ id: range.last, reason: 'import_id_check' }]);
-  });
-
-  test.each([
-    ['the highest', 2 ** 31 - 1],
-    ['the lowest', -(2 ** 31)],
-  ])('staged versions with %s number of the type', async (_, version) => {
-    await stage(database(), 'nodes', [{ id: 10, path: 'f', kind: 'file', version: 2 }]);
-    const row = { id: 10, version, updated_at: MOMENT };
-    await stage(database(), 'versions', [row, row]);
-    expect(await check("'old.nodes', 'old.versions'")).toMatchObject([
-      { staged: 'versions', version, reason: 'import_version_check' },
-      { staged: 'versions', version, reason: 'import_version_check' },
-    ]);
   });
 
   test('what is new in an equal directory below one whose new name is refused', async () => {
