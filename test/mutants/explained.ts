@@ -3,6 +3,16 @@
  * difference. "Performance only": plans and counted instructions catch it instead.
  */
 export const EXPLAINED: Readonly<Record<string, string>> = {
-  'planner setting left out': 'Performance only: test/schema/plans and bench compare plans and instructions.',
-  'index dropped': 'Performance only: it is not unique.',
+  'planner setting left out': 'Performance only: it changes plans, which the bench counts instructions of.',
+  'index dropped':
+    'Performance only: it is not unique. test/schema/lookups.slow.test.ts looks for most of them in plans.',
+  // functions/record_sightings.sql: if (least(seen_at, …
+  'record_sightings/branch-always-taken/629280':
+    'Performance only: one test of both moments saves two calls that test each.',
+  // functions/remove_node_records.sql: for update → for share
+  'remove_node_records/lock-weakened/b625ec':
+    'Equivalent: a sighting waits for either lock, and only one session can remove a node.',
+  // functions/plan_files.sql: left join … on h.scan_id = scan.id → on true
+  'plan_files/condition-left-out/ca864c':
+    'Equivalent: scan_directories has rows only inside the transaction that plans a scan.',
 };

@@ -216,6 +216,24 @@ describe('deleting a mount', () => {
     expect(await deleting.outcome).toMatchObject({ ok: true, result: { rowCount: 1 } });
   });
 
+  test('by two callers who wait for another session does not deadlock', async () => {
+    const { id } = await createMount(database());
+    const [holder, first, second] = [
+      await database().connect(),
+      await database().connect(),
+      await database().connect(),
+    ];
+    await holder.query('begin');
+    await holder.query('select from filestore.backend_mounts where id = $1 for update', [id]);
+    const deletions = [await sendAndBlock(first, deleteAll), await sendAndBlock(second, deleteAll)];
+    expect(deletions.map(({ waits }) => waits)).toEqual([true, true]);
+    await holder.query('commit');
+    expect(await Promise.all(deletions.map(({ outcome }) => outcome))).toMatchObject([
+      { ok: true },
+      { ok: false, error: { constraint: 'backend_mounts_missing' } },
+    ]);
+  });
+
   test.each(['repeatable read', 'serializable'])('is refused at isolation level %s', async (level) => {
     await createMount(database());
     const session = await database().connect();
@@ -223,7 +241,7 @@ describe('deleting a mount', () => {
     await expect(session.query(deleteAll)).rejects.toMatchObject({
       code: 'FS409',
       constraint: 'read_committed_check',
-      message: expect.stringContaining(level),
+      message: `deleting a mount is not possible in a transaction with isolation level ${level}`,
     });
     await session.query('rollback');
   });
