@@ -104,3 +104,14 @@ test('neither do update_nodes, set_states and copies that merge', async () => {
     nodes: '50',
   });
 });
+
+test.each(['select * from filestore.audit_rollups($1)', 'select filestore.recount_rollups($1)'])(
+  '%s does not read the nodes of all mounts, whatever the planner knows',
+  async (call) => {
+    const superuser = await database().connectAsSuperuser();
+    await superuser.query('begin');
+    await superuser.query(call, [key]);
+    expect(await tableScans(superuser, 'nodes')).toBe(0);
+    await superuser.query('rollback');
+  },
+);
