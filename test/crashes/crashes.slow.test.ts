@@ -8,6 +8,7 @@ console.log(`Seed of the crashes: ${seed}`);
 test.each([
   ['runs', 0.012],
   ['loops', 0.025],
+  ['moves', 0.005],
 ] as const)(
   'after a crash anywhere in %s, the next call finishes, and leaves what an undisturbed one does',
   { timeout: 300_000 },

@@ -1,4 +1,5 @@
 import { openCrashedLoops } from './crashed-loops.ts';
+import { openCrashedMoves } from './crashed-moves.ts';
 import { openCrashedRuns } from './crashed-runs.ts';
 
 /** A point at which something dies. */
@@ -19,6 +20,7 @@ export interface Crashes {
 const OPEN = {
   runs: openCrashedRuns,
   loops: openCrashedLoops,
+  moves: openCrashedMoves,
 } as const satisfies Readonly<Record<string, () => Promise<Crashes>>>;
 
 export const PARTS = Object.keys(OPEN) as readonly (keyof typeof OPEN)[];

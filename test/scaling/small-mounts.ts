@@ -4,7 +4,7 @@ import { MoveWalk } from './walk-move.ts';
 let made = 0;
 
 /** A mount with something in each table that a move carries. */
-export async function createSmallMount({ query }: NumberedDatabase): Promise<string> {
+export async function createSmallMount({ query }: Pick<NumberedDatabase, 'query'>): Promise<string> {
   made += 1;
   const key = `mount-${made}`;
   await query(
@@ -53,7 +53,7 @@ const ROWS: Readonly<Record<string, string>> = {
 
 /** A checksum of all rows of a mount, by table. */
 export async function rowsOf(
-  database: NumberedDatabase,
+  database: Pick<NumberedDatabase, 'query'>,
   mountId: unknown,
 ): Promise<Readonly<Record<string, string>>> {
   const found: Record<string, string> = {};
