@@ -7,7 +7,9 @@ export interface Case {
   readonly sessions: readonly Session[];
   readonly isolation: string;
   /** Its transactions write existing rows out of order, which the docs say can deadlock. */
-  readonly mayDeadlock?: boolean;
+  readonly mayDeadlock: boolean;
+  /** A mount moves to another server. */
+  readonly isMoving: boolean;
 }
 
 export interface Difference {
@@ -162,13 +164,14 @@ const reasonOf = ({ code, reason }: Refusal): string =>
 
 const count = (times: Map<string, number>, what: string) => times.set(what, (times.get(what) ?? 0) + 1);
 
-/** A refusal that docs/functions.md lists for functions. */
+/** A refusal that docs/functions.md lists for functions, or another document for the owner. */
 function isDocumented({ code, reason }: Refusal, { sessions, isolation, mayDeadlock }: Case): boolean {
   if (code === '40001')
     return isolation !== 'read committed' || sessions.some((session) => session.isolation !== undefined);
-  if (code === '40P01') return mayDeadlock === true;
+  if (code === '40P01') return mayDeadlock;
   return (
-    (code.startsWith('FS') && (REASONS.has(reason) || reason === 'backend_mounts_active')) ||
+    (code.startsWith('FS') &&
+      (REASONS.has(reason) || reason === 'backend_mounts_active' || reason.startsWith('moves_'))) ||
     ['backend_mounts_place_excl', 'backend_mounts_mount_key_key'].includes(reason)
   );
 }

@@ -13,7 +13,7 @@ import { runMigrations } from '../../src/index.ts';
 import { startTestServer } from '../support/servers/test-server.ts';
 import { casesByKind, casesOf } from './cases.ts';
 import { type Case, newTally } from './judge.ts';
-import { renderTally, sampleOf, startWorker } from './orders.ts';
+import { renderTally, runCases, sampleOf, startWorker } from './orders.ts';
 
 interface Options {
   readonly cases: Readonly<Record<string, readonly Case[]>>;
@@ -28,32 +28,38 @@ async function main({ cases, workers, change }: Options): Promise<boolean> {
   const admin = new pg.Client(server.adminUrl);
   await admin.connect();
   const template = `filestore_orders_${process.pid}`;
-  const databases = Array.from({ length: workers }, (_, at) => `${template}_${at}`);
+  const all = Object.values(cases).flat();
+  const worlds = [false, true].filter((isMoving) => all.some((one) => one.isMoving === isMoving));
+  const databases = worlds.flatMap((isMoving) =>
+    Array.from({ length: workers }, (_, at) => ({
+      isMoving,
+      name: `${template}_${at}${isMoving ? 'm' : ''}`,
+    })),
+  );
   const roles = { service: `${template}_service`, operator: `${template}_operator` };
   try {
     await admin.query(`create database ${template} encoding 'UTF8' template template0`);
     await runMigrations({ connection: connectionTo(databaseUrl(server.adminUrl, template)) });
     await runStatement(databaseUrl(server.adminUrl, template), change);
     for (const role of Object.values(roles)) await admin.query(`create role ${role}`);
-    for (const name of databases) await admin.query(`create database ${name} template ${template}`);
+    for (const { name } of databases) await admin.query(`create database ${name} template ${template}`);
     const crew = await Promise.all(
-      databases.map((name) => startWorker(databaseUrl(server.adminUrl, name), roles)),
+      databases.map(({ name, isMoving }) => startWorker(databaseUrl(server.adminUrl, name), roles, isMoving)),
     );
     console.log(`Orders on ${server.name}`);
     let isRight = true;
     for (const [kind, some] of Object.entries(cases)) {
       const tally = newTally();
       const startedAt = performance.now();
-      const todo = [...some].reverse();
-      await Promise.all(crew.map((worker) => worker.work(todo, tally)));
+      await runCases(crew, some, tally);
       const seconds = Math.round((performance.now() - startedAt) / 1000);
-      console.log(`${kind}: ${renderTally(some.length, tally)}, in ${seconds} s`);
+      console.log(`${kind}: ${renderTally(some, tally)}, in ${seconds} s`);
       isRight &&= tally.differences.length === 0;
     }
     await Promise.all(crew.map((worker) => worker.close()));
     return isRight;
   } finally {
-    for (const name of [...databases, template]) {
+    for (const name of [...databases.map((database) => database.name), template]) {
       await admin.query(`drop database if exists ${name} with (force)`);
     }
     for (const role of Object.values(roles)) await admin.query(`drop role if exists ${role}`);
@@ -116,6 +122,6 @@ try {
     if (!(await main({ cases, workers, change }))) process.exitCode = 1;
   }
 } catch (error) {
-  console.error(error instanceof Error ? error.message : error);
+  console.error(error instanceof Error && error.cause === undefined ? error.message : error);
   process.exitCode = 1;
 }

@@ -164,6 +164,21 @@ export const OPERATIONS: Readonly<Record<string, Operation>> = {
   ],
   'begin to erase z': returning('b')('owner', "begin_erasing('z', 2) b"),
   'erase some of z': quiet('owner', 'erase_batch(<mount z>, 2, 1000)'),
+  'close m': [
+    'owner',
+    `select 1 as done from filestore.moves v
+     cross join lateral filestore.close_mount('m', jsonb_build_object('move', v.id, 'mark', 1, 'early', v.early_digest), '1 hour') c`,
+  ],
+  'let time run out': [
+    'owner',
+    "update filestore.moves set closed_until = now() - interval '1 second' returning 1",
+  ],
+  'release m': [
+    'owner',
+    `select 1 as done from filestore.moves v
+     cross join lateral filestore.release_mount('m', jsonb_build_object(
+       'move', v.id, 'mark', 1, 'attempt', v.attempt, 'late', filestore.digest_mount(v, true))) r`,
+  ],
   'lock m': quiet('service', 'lock_tree(<mount m>, true)'),
   'lock m shared': quiet('service', 'lock_tree(<mount m>, false)'),
   'finish queued': entry("finish_command(<command queued>, 'succeeded')"),

@@ -1,24 +1,32 @@
 import pg from 'pg';
 import { mulberry32 } from '../support/mulberry32.ts';
+import { ordersOnPaper } from './cases.ts';
 import { Interleaver } from './interleave.ts';
 import { type Case, Judge, nameOf, type Tally } from './judge.ts';
 import { createWorld } from './world.ts';
 
 /** Runs cases on one database. */
 export interface Worker {
+  /** Whether a mount moves in its catalogue. */
+  readonly isMoving: boolean;
   work(todo: Case[], tally: Tally): Promise<void>;
   close(): Promise<void>;
 }
 
 /** Fills a migrated database, as a superuser. The roles must exist. */
-export async function startWorker(url: string, roles: Readonly<Record<string, string>>): Promise<Worker> {
+export async function startWorker(
+  url: string,
+  roles: Readonly<Record<string, string>>,
+  isMoving = false,
+): Promise<Worker> {
   const watcher = new pg.Client(url);
   watcher.on('error', () => undefined);
   await watcher.connect();
-  const world = await createWorld(watcher, url, roles);
+  const world = await createWorld(watcher, url, roles, isMoving);
   const interleaver = new Interleaver(world);
   const judge = new Judge(world, interleaver);
   return {
+    isMoving,
     async work(todo, tally) {
       for (let one = todo.pop(); one !== undefined; one = todo.pop()) {
         try {
@@ -37,6 +45,14 @@ export async function startWorker(url: string, roles: Readonly<Record<string, st
   };
 }
 
+/** Runs each case on one of the workers that have its catalogue. */
+export async function runCases(crew: readonly Worker[], cases: readonly Case[], tally: Tally): Promise<void> {
+  const [still, moving] = [false, true].map((isMoving) =>
+    cases.filter((one) => one.isMoving === isMoving).reverse(),
+  );
+  await Promise.all(crew.map((worker) => worker.work((worker.isMoving ? moving : still) ?? [], tally)));
+}
+
 /** A part of what is given, the same for each seed. */
 export function sampleOf<T>(all: readonly T[], share: number, seed: number): readonly T[] {
   const random = mulberry32(seed);
@@ -44,14 +60,15 @@ export function sampleOf<T>(all: readonly T[], share: number, seed: number): rea
 }
 
 /** The numbers in one line, and each difference with its steps. */
-export function renderTally(cases: number, tally: Tally): string {
+export function renderTally(cases: readonly Case[], tally: Tally): string {
   const list = (times: ReadonlyMap<string, number>) =>
     [...times]
       .sort()
       .map(([reason, number]) => `${reason} ${number}`)
       .join(', ') || 'none';
+  const onPaper = cases.reduce((sum, one) => sum + ordersOnPaper(one), 0);
   return [
-    `${cases} cases, ${tally.runs} orders, ${tally.waits} waits, ${tally.differences.length} differences`,
+    `${cases.length} cases, ${tally.runs} orders of ${onPaper} on paper, ${tally.waits} waits, ${tally.differences.length} differences`,
     `  refusals: ${list(tally.refusals)}`,
     `  of these in no serial order: ${list(tally.onlyBetween)}`,
     `  right, although no serial order has it: ${list(tally.expected)}`,

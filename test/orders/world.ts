@@ -52,6 +52,14 @@ const CONTENT: readonly string[] = [
   ...Array.from({ length: 1 }, () => 'select filestore.apply_scan(max(id)) from filestore.scans'),
 ];
 
+/** The mount m is ready for its cut-over. No target reads the log. */
+const MOVE: readonly string[] = [
+  'call filestore.prepare_moves(true)',
+  call("start_move('m', 7)"),
+  `update filestore.moves set step = 'proved', mark = 1, marked_at = now(), early_digest = '{}'`,
+  "create or replace function filestore.require_reader(move filestore.moves) returns void language sql as ''",
+];
+
 /** What a name in the text of an operation stands for: a node by its path, `~` before that of a tombstone, a mount's root, … */
 const NAMES = `
   select case when m.mount_key = 'm' then '' else m.mount_key || ':' end
@@ -66,11 +74,12 @@ export async function createWorld(
   watcher: Client,
   url: string,
   roles: Readonly<Record<string, string>>,
+  isMoving: boolean,
 ): Promise<World> {
   for (const [level, role] of Object.entries(roles)) {
-    await watcher.query('select filestore.grant_access($1, $2)', [role, level]);
+    if (level !== 'spare') await watcher.query('select filestore.grant_access($1, $2)', [role, level]);
   }
-  for (const statement of CONTENT) await watcher.query(statement);
+  for (const statement of [...CONTENT, ...(isMoving ? MOVE : [])]) await watcher.query(statement);
   await watcher.query('create schema orders');
   const { rows: tables } = await watcher.query<{ name: string }>(
     `select relname as name from pg_class where relnamespace = 'filestore'::regnamespace and relkind = 'r' order by 1`,
@@ -90,9 +99,10 @@ export async function createWorld(
       ${sequences.map(({ name }) => `perform setval('filestore.${name}', 1000);`).join(' ')}
     end $$`);
   await watcher.query('analyze');
-  // A deadlock is an outcome, which should not take a second.
+  await watcher.query('set jit = off');
+  // A deadlock is an outcome, which should not take a second. The session that closes the circle is refused.
   await watcher.query(
-    "do $$ begin execute format('alter database %I set deadlock_timeout = %L', current_database(), '10ms'); end $$",
+    "do $$ begin execute format('alter database %I set deadlock_timeout = %L', current_database(), '1ms'); end $$",
   );
   const { rows } = await watcher.query<{ name: string; id: string }>(NAMES);
   const ids = new Map(rows.map(({ name, id }) => [name, id]));
@@ -134,7 +144,7 @@ const PICTURE = `
   select format('totals %s:%s %s bytes, %s files, %s directories, %s children', d.backend_mount_id, d.path, d.size_bytes, d.file_count, d.dir_count, d.child_count)
   from filestore.view_filestore_directories d
   union all
-  select format('mount %s %s, version %s, %s, erasing %s', m.mount_key, m.state, m.version, m.labels, m.erasing_since is not null)
+  select format('mount %s %s, version %s, %s, erasing %s, held by %s', m.mount_key, m.state, m.version, m.labels, m.erasing_since is not null, m.held_by)
   from filestore.backend_mounts m
   union all
   select format('command %s %s: %s %s %s %s', ${WHO('j.id')}, j.command, j.status, j.idempotency_key, j.result, j.error)
@@ -142,6 +152,8 @@ const PICTURE = `
   union all
   select format('scan %s: %s', ${WHO('s.id')}, to_jsonb(s) - '{id, directory_id, journal_entry_ids, started_at, ended_at, expires_at, plans}'::text[])
   from filestore.scans s
+  union all
+  select format('move %s: %s', m.mount_key, m.step) from filestore.moves m
   union all
   select format('level %s %s', role_name, level) from filestore.access_levels
   union all
