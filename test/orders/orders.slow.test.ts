@@ -29,7 +29,7 @@ test('every order of the steps of sessions ends as a serial one, or in a documen
   timeout: 180_000,
 }, async () => {
   const cases = Object.values(casesByKind())
-    .flatMap((some) => sampleOf(some, 0.01, seed))
+    .flatMap((some) => sampleOf(some, 0.006, seed))
     .filter((one) => !one.isMoving);
   const tally = await run(cases);
   const summary = renderTally(cases, tally);

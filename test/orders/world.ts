@@ -99,11 +99,14 @@ export async function createWorld(
       ${sequences.map(({ name }) => `perform setval('filestore.${name}', 1000);`).join(' ')}
     end $$`);
   await watcher.query('analyze');
+  // A deadlock is an outcome, which should not take a second: the session that closes the circle is refused. Compiling a
+  // query takes longer than this catalogue.
+  await watcher.query(`
+    do $$ begin
+      execute format('alter database %I set deadlock_timeout = ''1ms''', current_database());
+      execute format('alter database %I set jit = off', current_database());
+    end $$`);
   await watcher.query('set jit = off');
-  // A deadlock is an outcome, which should not take a second. The session that closes the circle is refused.
-  await watcher.query(
-    "do $$ begin execute format('alter database %I set deadlock_timeout = %L', current_database(), '1ms'); end $$",
-  );
   const { rows } = await watcher.query<{ name: string; id: string }>(NAMES);
   const ids = new Map(rows.map(({ name, id }) => [name, id]));
   return {
