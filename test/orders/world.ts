@@ -74,7 +74,7 @@ export async function createWorld(
   watcher: Client,
   url: string,
   roles: Readonly<Record<string, string>>,
-  isMoving: boolean,
+  isMoving = false,
 ): Promise<World> {
   for (const [level, role] of Object.entries(roles)) {
     if (level !== 'spare') await watcher.query('select filestore.grant_access($1, $2)', [role, level]);
