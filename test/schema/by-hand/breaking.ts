@@ -97,13 +97,13 @@ async function breakRows(
   }
 }
 
-/** A live directory of the mount of a problem, and a name that is free there. */
+/** A live directory of the mount of a problem, which is not the parent, and a name that is free there. */
 const FOUND = {
   directory: `(
-    select coalesce(max(n.id) filter (where n.name = 'lost'), max(n.id))
+    select coalesce(max(n.id) filter (where n.name = 'lost'), max(n.id) filter (where n.name = ''), min(n.id))
     from filestore.nodes n
-    where n.backend_mount_id = (select backend_mount_id from filestore.nodes where id = :node_id)
-      and n.id <> :node_id and n.live and n.name in ('lost', '')
+    join filestore.nodes o on o.backend_mount_id = n.backend_mount_id and n.id not in (o.id, coalesce(o.parent_id, 0))
+    where o.id = :node_id and n.live and n.kind = 'directory'
   )`,
   name: "'found-' || :node_id",
 };

@@ -3,6 +3,8 @@ import type { Break } from './breaks-of-nodes.ts';
 /** Nothing is off: the table has no trigger against its owner, or the trigger allows it. */
 const off = 'nothing';
 
+const THIRD_VERSION = 'update filestore.nodes set metadata = \'{"a": 1}\' where id = :f';
+
 export const BREAKS_OF_HISTORY: readonly Break[] = [
   {
     rule: 'every superseded version of every node is kept',
@@ -26,6 +28,17 @@ export const BREAKS_OF_HISTORY: readonly Break[] = [
       "update filestore.backend_mounts set history_horizon = 'infinity' where id = :mount",
       'delete from filestore.snapshots where id = :f',
       'update filestore.backend_mounts set history_horizon = null where id = :mount',
+    ],
+    named: ['missing version'],
+  },
+  {
+    rule: 'every superseded version of every node is kept',
+    what: 'a version that is missing after one that ends too late',
+    off: 'snapshots_guard snapshots_guard_removal',
+    sql: [
+      THIRD_VERSION,
+      'delete from filestore.snapshots where id = :f and version = 2',
+      "update filestore.snapshots set valid_to = valid_to + interval '1 hour' where id = :f",
     ],
     named: ['missing version'],
   },
@@ -70,6 +83,34 @@ export const BREAKS_OF_HISTORY: readonly Break[] = [
     what: 'a first version that begins before it was written',
     sql: ["update filestore.snapshots set valid_from = valid_from - interval '1 hour' where id = :f"],
     named: ['gap between versions'],
+  },
+  {
+    rule: 'the periods `[valid_from, valid_to)`',
+    what: 'a version that was written after the next one',
+    off: 'snapshots_guard',
+    sql: [
+      THIRD_VERSION,
+      "update filestore.snapshots set updated_at = updated_at + interval '1 minute' where id = :f and version = 1",
+    ],
+    named: ['gap between versions'],
+  },
+  {
+    rule: 'the periods `[valid_from, valid_to)`',
+    what: 'versions in the future',
+    sql: [
+      "update filestore.snapshots set valid_to = '2150-01-01' where id = :f",
+      "update filestore.nodes set updated_at = '2150-01-01' where id = :f",
+    ],
+    named: ['moment in the future'],
+  },
+  {
+    rule: 'the periods `[valid_from, valid_to)`',
+    what: 'a tombstone whose versions are all in the future',
+    sql: [
+      "update filestore.snapshots set updated_at = 'infinity' where id = :gone",
+      "update filestore.nodes set updated_at = 'infinity', deleted_at = 'infinity' where id = :gone",
+    ],
+    named: ['gap between versions', 'moment in the future'],
   },
   {
     rule: 'history never changes',

@@ -31,6 +31,14 @@ export const BREAKS_OF_NODES: readonly Break[] = [
   },
   {
     rule: "a live node's parent exists",
+    what: 'a directory in the root whose path does not follow from its name',
+    sql: [
+      "update filestore.nodes set parent_path = 'z', path = 'z/lost', depth = 2, directory_path = 'z/lost' where id = :lost",
+    ],
+    named: ['path mismatch'],
+  },
+  {
+    rule: "a live node's parent exists",
     what: 'a node whose parent does not exist',
     sql: ['delete from filestore.nodes where id = :b'],
     named: ['orphan', 'sighting of no node', 'totals of no directory', 'wrong totals'],
@@ -40,6 +48,12 @@ export const BREAKS_OF_NODES: readonly Break[] = [
     what: 'a tombstone whose parent does not exist',
     sql: ['delete from filestore.nodes where id = :old'],
     named: ['history of no node', 'orphan', 'sighting of no node', 'totals of no directory'],
+  },
+  {
+    rule: "a live node's parent exists",
+    what: 'a deleted directory whose parent does not exist, with a tombstone in it',
+    sql: ['update filestore.nodes set parent_id = 999999 where id = :old'],
+    named: ['orphan'],
   },
   {
     rule: "a live node's parent exists",
@@ -84,6 +98,17 @@ export const BREAKS_OF_NODES: readonly Break[] = [
        set parent_id = :b, parent_path = 'a/b', path = 'a/b/a', depth = 3, directory_path = 'a/b/a' where id = :a`,
     ],
     named: ['cycle', 'path mismatch', 'wrong totals'],
+  },
+  {
+    rule: 'a directory is not moved below itself',
+    what: 'deleted directories in a ring',
+    sql: [
+      `insert into filestore.nodes
+         (backend_mount_id, parent_id, parent_path, live, state, deleted_at, name, path, directory_path, depth, kind)
+       values (:mount, :old, 'a/old', false, 'deleted', now(), 'r', 'a/old/r', 'a/old/r', 3, 'directory')`,
+      "update filestore.nodes set parent_id = (select max(id) from filestore.nodes where name = 'r') where id = :old",
+    ],
+    named: ['cycle', 'wrong totals'],
   },
   {
     rule: 'at most one live node per path',

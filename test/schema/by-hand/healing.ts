@@ -32,7 +32,9 @@ export function readRemedies(): readonly Remedy[] {
   const rows = [...text.matchAll(/^\| (`.+?) \| (on|off) \| (.+) \|$/gm)];
   return rows.map(([, first = '', guards = '', remedy = '']) => {
     const [names = '', word = ''] = first.split(' with ');
-    const written = codesIn(remedy).filter((code) => /^(select|insert|update|delete|alter|call) /.test(code));
+    const written = codesIn(remedy).filter((code) =>
+      /^(select|insert|update|delete|alter|call|with) /.test(code),
+    );
     const anchor = /\(#([\w-]+)\)/.exec(remedy)?.[1];
     const linked = examples.filter(({ section }) => section.toLowerCase().replaceAll(' ', '-') === anchor);
     return {
