@@ -1,5 +1,5 @@
 --! Previous: sha1:e3946f07bbc0a6a1c04c083e5757ffb9914fa67f
---! Hash: sha1:17c4ee89b8893273e5642686b705597f8af85ab0
+--! Hash: sha1:18680e8e7c0fc0455f7d89bebda686e3378023cb
 --! Message: Cursors and limits that refusals name
 
 --! Included functions/is_sound_entry.sql
@@ -184,7 +184,7 @@ as $$
 declare
   mount_id     constant bigint  := filestore.find_mount(count_nodes.mount_key);
   directory    constant text    := coalesce(filestore.canonical_path(count_nodes.path), '');
-  wanted       constant text[]  := array_remove(coalesce(states, '{active,inconsistent,missing}'), null);
+  wanted       constant text[]  := array(select s from unnest(coalesce(states, '{active,inconsistent,missing}')) s where s is not null);
   is_dead      constant boolean := 'deleted' = any (wanted);
   directory_id constant bigint  := filestore.listed_directory(mount_id, directory, is_dead);
   -- Without a condition on single nodes, the totals are the answer.
@@ -295,7 +295,7 @@ as $$
 declare
   mount_id  constant bigint := filestore.find_mount(list_nodes.mount_key);
   directory constant text   := coalesce(filestore.canonical_path(list_nodes.path), '');
-  wanted    constant text[] := array_remove(coalesce(states, '{active,inconsistent,missing}'), null);
+  wanted    constant text[] := array(select s from unnest(coalesce(states, '{active,inconsistent,missing}')) s where s is not null);
   -- In one directory, both orders are the same, and an index has it.
   ordering  constant text   := case when max_depth = 1 and order_by = 'name' then 'path' else coalesce(order_by, 'path') end;
   -- Which list a cursor is of. Another direction, directory or mount has other rows after it.

@@ -1,5 +1,5 @@
---! Previous: sha1:17c4ee89b8893273e5642686b705597f8af85ab0
---! Hash: sha1:d713288599f86423824d6751e6846d16c4caf43e
+--! Previous: sha1:18680e8e7c0fc0455f7d89bebda686e3378023cb
+--! Hash: sha1:dea0ce5513483053650928c7a487002a1cd3cb7d
 --! Message: Imports that meet others
 
 --! Included functions/reserve_ids.sql
@@ -9,9 +9,16 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  sequence constant regclass := pg_get_serial_sequence(format('filestore.%I', table_name), 'id');
+  sequence regclass;
   range    pg_sequence;
 begin
+  if table_name is null or table_name not in ('nodes', 'journal_entries', 'backend_mounts') then
+    raise exception 'ids of table "%" cannot be reserved', coalesce(table_name, 'null')
+      using errcode    = 'FS422',
+            constraint = 'import_id_check',
+            hint       = 'Give nodes, journal_entries or backend_mounts.';
+  end if;
+  sequence := pg_get_serial_sequence(format('filestore.%I', table_name), 'id');
   -- Of two calls at once, the later one reads what the earlier one has set.
   if highest is not null then
     perform pg_advisory_xact_lock(hashtextextended('filestore.ids', sequence::oid::bigint));
@@ -161,8 +168,25 @@ set search_path = pg_catalog, pg_temp
 set jit = off
 as $$
 declare
-  taken bigint;
+  pruned bigint[];
+  taken  bigint;
 begin
+  -- Others removed history since the import was planned, so what is before it would leave a gap.
+  pruned := array(
+    select v.node_number
+    from pg_temp.filestore_import_versions v
+    join pg_temp.filestore_import_nodes t on t.number = v.node_number
+    where v.node_number = any (numbers)
+      and v.action = 'create'
+      and v.fault is null
+      and v.version < t.known_version
+    group by v.node_number, t.id
+    having max(v.version) + 1 is distinct from coalesce(
+      (select min(s.version) from filestore.snapshots s where s.id = t.id),
+      (select n.version from filestore.nodes n where n.id = t.id)
+    )
+  );
+
   -- The trigger wrote the version that ends here with the path that the node has now: a directory above it may have moved
   -- before. If the node changed several times since then, and not all of these versions are staged, its known history begins
   -- later.
@@ -191,7 +215,11 @@ begin
      from pg_temp.filestore_import_versions v
      where v.node_number = any ($1)
        and v.action = ''create''
-       and v.fault is null',
+       and v.fault is null
+       and not (
+         v.node_number = any ($2)
+         and v.version < (select t.known_version from pg_temp.filestore_import_nodes t where t.number = v.node_number)
+       )',
     (
       select string_agg(format('%I', a.attname), ', ' order by a.attnum)
       from pg_attribute a
@@ -200,7 +228,7 @@ begin
         and not a.attisdropped
     )
   )
-  using numbers;
+  using numbers, pruned;
   get diagnostics taken = row_count;
 
   execute format(
@@ -325,8 +353,9 @@ begin
        select
          s.*,
          left(s.whole_path, -strpos(reverse(s.whole_path), ''/'')) as above,
-         coalesce(lead(s.updated_at) over later, s.node_updated_at) as until,
-         case when s.version < s.known_version then ''keep'' else ''create'' end as action,
+         coalesce(case when s.version + 1::bigint = s.first_version then s.first_from end, lead(s.updated_at) over later, s.node_updated_at) as until,
+         -- The mount may lack the beginning of the history: it was refused, not staged, or pruned.
+         case when s.version < s.known_version and s.version >= s.first_version then ''keep'' else ''create'' end as action,
          case
            when s.node_version is null then ''nodes_missing''
            when s.bad_state then ''node_state_check''
@@ -335,7 +364,8 @@ begin
            when s.version + 1::bigint <> coalesce(lead(s.version) over later, s.node_version)
                 or s.version < 1
                 or s.version is null
-                or s.updated_at >= coalesce(lead(s.updated_at) over later, s.node_updated_at)
+                or s.updated_at >= coalesce(case when s.version + 1::bigint = s.first_version then s.first_from end, lead(s.updated_at) over later, s.node_updated_at)
+                or (s.version = s.known_version and s.first_version is not null and s.updated_at <> s.known_updated_at)
                 or (s.updated_at >= ''0001-01-01T00:00:00Z'') is not true then ''import_version_check''
          end as fault
        from (
@@ -351,6 +381,9 @@ begin
            t.number      as node_number,
            t.version     as node_version,
            t.known_version,
+           n.updated_at  as known_updated_at,
+           h.first_version,
+           h.first_from,
            t.updated_at  as node_updated_at,
            t.created_at  as node_created_at,
            t.kind        as node_kind,
@@ -359,6 +392,12 @@ begin
          from (select %s from %s s) s
          left join pg_temp.filestore_import_nodes t on t.id = s.id and t.fault is null
          left join filestore.nodes n on n.id = s.id and t.known_version is not null
+         left join (
+           select o.id, min(o.version) as first_version, min(o.valid_from) as first_from
+           from filestore.snapshots o
+           where o.backend_mount_id = $1
+           group by o.id
+         ) h on h.id = n.id
        ) s
        window later as (partition by s.id, s.version is null order by s.version)
      ) v
@@ -419,10 +458,10 @@ begin
          action        = c.action,
          state         = c.state,
          created_at    = c.created_at,
-         version       = case when $2 or c.action = ''keep'' then t.version else least(c.known_version + 1::bigint, 2147483647) end,
+         version       = case when c.action = ''keep'' then c.known_version when $2 then t.version else least(c.known_version + 1::bigint, 2147483647) end,
          updated_at    = case
-           when t.has_moment and ($3 or c.action = ''keep'') then t.updated_at
            when c.action = ''keep'' then c.known_updated_at
+           when t.has_moment and $3 then t.updated_at
            else greatest(date_trunc(''milliseconds'', statement_timestamp()), c.known_updated_at + interval ''1 millisecond'')
          end,
          deleted_at    = case when t.has_moment or t.live then t.deleted_at else coalesce(c.known_deleted_at, t.deleted_at) end,
@@ -665,6 +704,7 @@ begin
         when not (isfinite(t.created_at) and t.created_at between '0001-01-01T00:00:00Z' and moment)
              or not (isfinite(t.started_at) and t.started_at between '0001-01-01T00:00:00Z' and moment)
              or not (isfinite(t.completed_at) and t.completed_at between '0001-01-01T00:00:00Z' and moment) then 'import_moment_check'
+        when t.duration_ms < 0 then 'journal_entries_duration_check'
         when t.action = 'create' and exists (
           select
           from filestore.journal_entries o
@@ -765,6 +805,7 @@ begin
     ('import_version_check', 'the versions between this one and the current one are not one after another in time, or one of them is missing or refused', 'Correct them, or leave out what is before.'),
     ('journal_entries_pkey', 'the id is given twice, or belongs to another entry', 'Give each entry a separate id.'),
     ('command_status_check', 'the status is unknown', 'Give succeeded, failed or canceled.'),
+    ('journal_entries_duration_check', 'duration_ms is below 0', 'Correct it, or leave it out: it follows from the moments.'),
     ('journal_entries_born_open_check', 'the command has not ended', 'Finish it in the old service, or give it the status canceled.'),
     ('journal_entries_idempotency_key', 'another entry has the same command and idempotency key', 'Remove the key from one of them.')
   ) as r (reason, problem, remedy) on r.reason = f.fault
@@ -1253,7 +1294,7 @@ begin
 
   perform filestore.end_import_batch(import_id, cardinality(numbers) + below, filestore.take_versions(numbers), 0);
   update pg_temp.filestore_import_nodes t
-  set action = 'keep'
+  set action = 'arranged'
   where t.number = any (numbers);
   return true;
 end
@@ -1264,3 +1305,264 @@ comment on function filestore.arrange_staged(bigint) is
 
 revoke all on function filestore.arrange_staged(bigint) from public;
 --! EndIncluded functions/arrange_staged.sql
+
+--! Included functions/plan_import.sql
+create or replace function filestore.plan_import(mount_key text, nodes regclass, versions regclass, entries regclass)
+returns text[]
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set jit = off
+as $$
+declare
+  mount_id constant bigint := filestore.find_mount(plan_import.mount_key);
+  mount    filestore.backend_mounts;
+  given    text[];
+  own      regclass;
+begin
+  select s.source
+  into own
+  from unnest(array[nodes, versions, entries]) s (source)
+  join pg_class c on c.oid = s.source
+  where c.relnamespace = pg_my_temp_schema()
+    and c.relname ~ '^filestore_import_(raw|placed|nodes|versions|entries|old|below)$';
+  if found then
+    raise exception 'the name of the temporary table % is that of a table of the import', own
+      using errcode    = 'FS422',
+            constraint = 'import_columns_check',
+            hint       = 'Rename it. The import drops tables with these names.';
+  elsif not has_database_privilege(current_database(), 'temporary') then
+    raise exception 'role "%" may not create temporary tables, which an import needs', current_user
+      using errcode = 'insufficient_privilege',
+            hint    = format('Run: grant temporary on database %I to %I.', current_database(), current_user);
+  end if;
+  select *
+  into mount
+  from filestore.backend_mounts m
+  where m.id = mount_id;
+  if mount.held_by is not null or mount.erasing_since is not null then
+    raise exception 'mount "%" %', mount.mount_key, case when mount.held_by is null then 'is being erased' else 'is moving to another server' end
+      using errcode    = 'FS409',
+            constraint = case when mount.held_by is null then 'backend_mounts_erasing' else 'backend_mounts_moving' end,
+            hint       = 'Import into another mount, or when the move has ended, on the server that has the mount then.';
+  elsif exists (
+    select
+    from filestore.scans s
+    where s.backend_mount_id = mount_id
+      and s.ended_at is null
+  ) then
+    raise exception 'mount "%" is being scanned', mount.mount_key
+      using errcode    = 'FS409',
+            constraint = 'scans_running',
+            hint       = 'Wait until the scan has ended, or cancel it with filestore.cancel_scan.';
+  end if;
+
+  perform filestore.drop_staged();
+  given := filestore.stage_nodes(mount_id, nodes);
+  if nodes is not null then
+    perform filestore.compare_staged_nodes(mount_id, given);
+    perform filestore.check_staged_nodes(mount_id, given);
+  end if;
+
+  perform filestore.stage_versions(mount_id, versions);
+  perform filestore.check_staged_rows('filestore_import_versions', 'nodes', '{"parent_id": "coalesce(t.parent_id, 0)"}');
+  update pg_temp.filestore_import_versions v
+  set fault = f.fault
+  from (
+    select
+      o.number,
+      case
+        when mount.backend_kind = 'local' and octet_length(o.name) > 255 then 'nodes_local_name_check'
+        when not isfinite(o.deleted_at) or o.deleted_at > statement_timestamp() then 'nodes_deleted_at_check'
+        when o.parent_id = o.id then 'nodes_cycle_check'
+        when coalesce(p.kind, n.kind) = 'file' then 'nodes_not_directory'
+        when p.id is null and n.backend_mount_id <> mount_id then 'nodes_parent_elsewhere'
+        -- A directory may have been removed since then. Its id must not become that of a new node.
+        when coalesce(p.id, n.id) is null and o.parent_id not between r.first_id and r.last_id then 'nodes_parent_missing'
+        when o.superseded_by_journal_id not between j.seqmin and j.seqmax then 'import_id_check'
+        when o.metadata <> '{}' and filestore.has_secret(o.metadata) then 'import_secret_check'
+      end as fault
+    from pg_temp.filestore_import_versions o
+    left join pg_temp.filestore_import_nodes p on p.id = o.parent_id and p.fault is null
+    left join filestore.nodes n on n.id = o.parent_id
+    cross join (
+      select
+        s.seqmin as first_id,
+        greatest(pg_sequence_last_value(s.seqrelid), (select max(t.id) from pg_temp.filestore_import_nodes t where t.fault is null)) as last_id
+      from pg_sequence s
+      where s.seqrelid = pg_get_serial_sequence('filestore.nodes', 'id')::regclass
+    ) r
+    cross join (
+      select s.seqmin, s.seqmax
+      from pg_sequence s
+      where s.seqrelid = pg_get_serial_sequence('filestore.journal_entries', 'id')::regclass
+    ) j
+    where o.fault is null
+      and o.action <> 'keep'
+  ) f
+  where v.number = f.number
+    and f.fault is not null;
+  -- A history without a gap: nothing before a version that is refused.
+  update pg_temp.filestore_import_versions v
+  set fault = 'import_version_check'
+  from (
+    select o.id, max(o.version) as version
+    from pg_temp.filestore_import_versions o
+    where o.fault is not null
+    group by o.id
+  ) f
+  where v.id = f.id
+    and v.version < f.version
+    and v.fault is null;
+  -- A node that has a history in the mount keeps it, so its next version has to follow that.
+  update pg_temp.filestore_import_nodes t
+  set fault   = 'import_version_check',
+      problem = format('the mount has its history up to version %s, and the staged versions from there to %s have a gap or a fault', t.known_version, t.version),
+      remedy  = format('Stage and correct versions %s to %s. One that is lost needs only id, version and updated_at.', t.known_version, t.version - 1)
+  where t.fault is null
+    and t.action in ('move', 'change')
+    and t.version > t.known_version + 1::bigint
+    and exists (select from filestore.snapshots s where s.id = t.id)
+    and not exists (
+      select
+      from pg_temp.filestore_import_versions v
+      where v.node_number = t.number
+        and v.version = t.known_version
+        and v.fault is null
+    );
+  if found then
+    -- Others may depend on them.
+    update pg_temp.filestore_import_nodes t
+    set action = 'keep'
+    where t.action = 'stay';
+    perform filestore.check_staged_nodes(mount_id, given);
+    update pg_temp.filestore_import_versions v
+    set fault = 'nodes_missing'
+    from pg_temp.filestore_import_nodes t
+    where t.number = v.node_number
+      and t.fault is not null
+      and v.fault is null;
+  end if;
+
+  perform filestore.stage_entries(mount_id, entries);
+  perform filestore.check_staged_entries(mount_id);
+  return given;
+end
+$$;
+
+comment on function filestore.plan_import(text, regclass, regclass, regclass) is
+  'Internal: Copies what is staged for an import into temporary tables, and sets the fault of each row that cannot be imported. Returns the staged columns of nodes.';
+
+revoke all on function filestore.plan_import(text, regclass, regclass, regclass) from public;
+--! EndIncluded functions/plan_import.sql
+
+--! Included functions/take_nodes.sql
+create or replace function filestore.take_nodes(import_id bigint, first bigint, last bigint, looks_up_parents boolean)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+-- A session plans the checks of foreign keys once: on a small table, each would read all nodes for ever.
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  import  filestore.imports := filestore.begin_import_batch(import_id, true);
+  created bigint[];
+  changed bigint[];
+  kept    bigint[];
+  nodes   bigint;
+begin
+  select
+    coalesce(array_agg(t.number) filter (where t.action = 'create'), '{}'),
+    coalesce(array_agg(t.number) filter (where t.action = 'change'), '{}')
+  into created, changed
+  from pg_temp.filestore_import_nodes t
+  where t.number between first and last
+    and t.fault is null;
+  -- Equal nodes whose history begins later in the mount.
+  kept := array(
+    select distinct v.node_number
+    from pg_temp.filestore_import_versions v
+    join pg_temp.filestore_import_nodes t on t.number = v.node_number
+    where v.node_number between first and last
+      and v.action = 'create'
+      and v.fault is null
+      and t.action in ('keep', 'stay')
+  );
+  nodes := filestore.create_staged(created, looks_up_parents) + filestore.change_staged(import.given_columns, '{}', changed);
+  perform filestore.end_import_batch(import_id, nodes, filestore.take_versions(created || changed || kept), 0);
+end
+$$;
+
+comment on function filestore.take_nodes(bigint, bigint, bigint, boolean) is
+  'Internal: Imports a batch of staged nodes with their versions.';
+
+revoke all on function filestore.take_nodes(bigint, bigint, bigint, boolean) from public;
+--! EndIncluded functions/take_nodes.sql
+
+--! Included functions/import_nodes.sql
+create or replace procedure filestore.import_nodes(
+  mount_key text,
+  nodes     regclass,
+  versions  regclass default null,
+  entries   regclass default null,
+  take_rest boolean  default false,
+  batch     integer  default 10000
+)
+language plpgsql
+as $$
+declare
+  import_id    pg_catalog.int8;
+  arranged     pg_catalog.bool;
+  next_number  pg_catalog.int8;
+  last_node    pg_catalog.int8;
+  last_entry   pg_catalog.int8;
+  import       filestore.imports;
+begin
+  set local search_path = pg_catalog, pg_temp;
+  -- Fails here in a transaction block, and not after the plan.
+  commit;
+  set local search_path = pg_catalog, pg_temp;
+  import_id  := filestore.begin_import(mount_key, nodes, versions, entries, take_rest, batch);
+  last_node  := coalesce((select max(t.number) from pg_temp.filestore_import_nodes t), 0);
+  last_entry := coalesce((select max(t.number) from pg_temp.filestore_import_entries t), 0);
+  commit;
+  set local search_path = pg_catalog, pg_temp;
+  arranged := filestore.arrange_staged(import_id);
+  commit;
+  set local search_path = pg_catalog, pg_temp;
+
+  next_number := 1;
+  while next_number <= last_node loop
+    perform filestore.take_nodes(import_id, next_number, next_number + batch - 1, arranged);
+    commit;
+    set local search_path = pg_catalog, pg_temp;
+    perform filestore.fold_rollups(greatest(batch, 10000));
+    commit;
+    set local search_path = pg_catalog, pg_temp;
+    next_number := next_number + batch;
+  end loop;
+  next_number := 1;
+  while next_number <= last_entry loop
+    perform filestore.take_entries(import_id, next_number, next_number + batch - 1);
+    commit;
+    set local search_path = pg_catalog, pg_temp;
+    next_number := next_number + batch;
+  end loop;
+
+  update filestore.imports i
+  set finished_at = date_trunc('milliseconds', clock_timestamp())
+  where i.id = import_id
+  returning * into import;
+  perform filestore.drop_staged();
+  commit;
+  set local search_path = pg_catalog, pg_temp;
+  raise notice 'import % into mount "%": % nodes, % versions and % journal entries; % rows refused',
+    import_id, mount_key, import.nodes, import.versions, import.entries, import.refused;
+end
+$$;
+
+comment on procedure filestore.import_nodes(text, regclass, regclass, regclass, boolean, integer) is
+  'Imports nodes with their versions, and journal entries, from staging tables into a mount, with their ids and moments, in batches with a commit after each. It reads each table once, at the beginning. It can be killed at any moment: the same call continues, and takes what has changed since then. filestore.imports shows the progress. For the owner of the schema. FS409 when rows cannot be taken, unless take_rest is given: filestore.check_import lists them.';
+
+revoke all on procedure filestore.import_nodes(text, regclass, regclass, regclass, boolean, integer) from public;
+--! EndIncluded functions/import_nodes.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:d713288599f86423824d6751e6846d16c4caf43e
---! Hash: sha1:10df2d4fc9c9472411f4a5101f080e1ad936e6f9
+--! Previous: sha1:dea0ce5513483053650928c7a487002a1cd3cb7d
+--! Hash: sha1:6fdec9cc9b421b8c1966215344c34567cb09209b
 --! Message: Totals of a mount without statistics
 
 --! Included functions/audit_rollups.sql

@@ -7,6 +7,9 @@ const TYPES: Readonly<Record<string, string>> = {
   id: 'bigint',
   parent_id: 'bigint',
   primary_node_id: 'bigint',
+  superseded_by_journal_id: 'bigint',
+  duration_ms: 'bigint',
+  affected_node_ids: 'bigint[]',
   size_bytes: 'bigint',
   version: 'integer',
   created_at: 'timestamptz',
@@ -17,6 +20,7 @@ const TYPES: Readonly<Record<string, string>> = {
   last_modified_at: 'timestamptz',
   metadata: 'jsonb',
   parameters: 'jsonb',
+  result: 'jsonb',
   error: 'jsonb',
 };
 
