@@ -1,5 +1,5 @@
---! Previous: sha1:e08f2278867f356f7185bf5a35c4540a85a405bf
---! Hash: sha1:e3946f07bbc0a6a1c04c083e5757ffb9914fa67f
+--! Previous: sha1:319a86f80c239c39fa32b9de66a1c5bb6267287a
+--! Hash: sha1:b5465ab4af1536a508c465e6305ede8c12c7edbd
 --! Message: Refusals of syncs and erasures that found too late what others did
 
 --! Included functions/begin_erasing.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:e3946f07bbc0a6a1c04c083e5757ffb9914fa67f
---! Hash: sha1:18680e8e7c0fc0455f7d89bebda686e3378023cb
+--! Previous: sha1:b5465ab4af1536a508c465e6305ede8c12c7edbd
+--! Hash: sha1:ad904e9081058ef3a863d43436227cf16d5b6b0e
 --! Message: Cursors and limits that refusals name
 
 --! Included functions/is_sound_entry.sql

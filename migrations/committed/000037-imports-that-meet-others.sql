@@ -1,5 +1,5 @@
---! Previous: sha1:18680e8e7c0fc0455f7d89bebda686e3378023cb
---! Hash: sha1:dea0ce5513483053650928c7a487002a1cd3cb7d
+--! Previous: sha1:ad904e9081058ef3a863d43436227cf16d5b6b0e
+--! Hash: sha1:17d1c6b374b97b3ada24a7fc4679f7a23f3f83fb
 --! Message: Imports that meet others
 
 --! Included functions/reserve_ids.sql

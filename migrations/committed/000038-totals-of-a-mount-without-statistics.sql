@@ -1,5 +1,5 @@
---! Previous: sha1:dea0ce5513483053650928c7a487002a1cd3cb7d
---! Hash: sha1:6fdec9cc9b421b8c1966215344c34567cb09209b
+--! Previous: sha1:17d1c6b374b97b3ada24a7fc4679f7a23f3f83fb
+--! Hash: sha1:2511b97ba6d9330266344a5194e36083f91a9909
 --! Message: Totals of a mount without statistics
 
 --! Included functions/audit_rollups.sql
@@ -98,6 +98,8 @@ security definer
 set search_path = pg_catalog, pg_temp
 -- Without statistics, it would read all mounts to find the nodes of a small one.
 set enable_seqscan = off
+-- The server would take a plan that has to scan a table for an expensive one, and compile it.
+set jit = off
 as $$
 declare
   mount_id bigint := filestore.find_mount(recount_rollups.mount_key);

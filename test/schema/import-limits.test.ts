@@ -21,11 +21,11 @@ describe('the dry run lists', () => {
   test('a changed row of a node whose version cannot increase', async () => {
     await stage(database(), 'nodes', [{ path: 'f', kind: 'file', size_bytes: 1, version: 2_000_000_000 }]);
     await database().query(`call filestore.import_nodes('${key}', 'old.nodes')`);
-    const owner = await database().connect();
-    await owner.query('begin');
-    await owner.query('set local session_replication_role = replica');
-    await owner.query("update filestore.nodes set version = 2147483647 where path = 'f'");
-    await owner.query('commit');
+    const superuser = await database().connectAsSuperuser();
+    await superuser.query('begin');
+    await superuser.query('set local session_replication_role = replica');
+    await superuser.query("update filestore.nodes set version = 2147483647 where path = 'f'");
+    await superuser.query('commit');
     await stage(database(), 'nodes', [{ path: 'f', kind: 'file', size_bytes: 2 }]);
     expect(await check("'old.nodes'")).toMatchObject([{ path: 'f', reason: 'nodes_version_check' }]);
   });

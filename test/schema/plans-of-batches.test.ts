@@ -115,3 +115,17 @@ test.each(['select * from filestore.audit_rollups($1)', 'select filestore.recoun
     await superuser.query('rollback');
   },
 );
+
+test('functions that switch scans of whole tables off compile no plan, since such a scan then counts as very expensive', async () => {
+  const { compiling } = await one(
+    database(),
+    `select coalesce(array_agg(p.proname::text order by p.proname), '{}') as compiling
+     from pg_proc p
+     where p.pronamespace = 'filestore'::regnamespace
+       and 'enable_seqscan=off' = any (p.proconfig)
+       and 'jit=off' <> all (p.proconfig)
+       -- These read one row by an index.
+       and 'enable_bitmapscan=off' <> all (p.proconfig)`,
+  );
+  expect(compiling).toEqual([]);
+});
