@@ -1,8 +1,10 @@
 import { beforeEach, expect, test } from 'vitest';
 import { databaseForEachTest } from '../support/databases/test-database.ts';
+import { rolesForEachTest } from '../support/roles/roles.ts';
 import { createImportMount, stage } from '../support/rows/staged.ts';
 
 const database = databaseForEachTest();
+const createRole = rolesForEachTest(database);
 let key: string;
 
 beforeEach(async () => {
@@ -38,22 +40,17 @@ test('a temporary table with a name of the import is refused, and keeps its rows
 });
 
 test('an import without the right to create temporary tables is refused with the statement that grants it', async () => {
-  const owner = await database().connect();
-  await owner.query(`
-    create role temporary_stranger;
-    grant usage on schema filestore, old to temporary_stranger;
-    grant select on all tables in schema filestore, old to temporary_stranger;
-    grant execute on all functions in schema filestore to temporary_stranger;
+  const role = await createRole();
+  await database().query(`
+    grant usage on schema filestore, old to "${role.name}";
+    grant select on all tables in schema filestore, old to "${role.name}";
+    grant execute on all functions in schema filestore to "${role.name}";
     do $$ begin execute format('revoke temporary on database %I from public', current_database()); end $$;
   `);
-  try {
-    await owner.query('set role temporary_stranger');
-    await expect(
-      owner.query(`select * from filestore.check_import('${key}', 'old.nodes')`),
-    ).rejects.toMatchObject({ code: '42501', hint: expect.stringContaining('grant temporary on database') });
-  } finally {
-    await owner.query('reset role; drop owned by temporary_stranger; drop role temporary_stranger');
-  }
+  const stranger = await role.connect();
+  await expect(
+    stranger.query(`select * from filestore.check_import('${key}', 'old.nodes')`),
+  ).rejects.toMatchObject({ code: '42501', hint: expect.stringContaining('grant temporary on database') });
 });
 
 test.each([['nope'], [null]])('ids of table %j are not reserved', async (table) => {
