@@ -1,5 +1,5 @@
 --! Previous: sha1:ad904e9081058ef3a863d43436227cf16d5b6b0e
---! Hash: sha1:17d1c6b374b97b3ada24a7fc4679f7a23f3f83fb
+--! Hash: sha1:13e86671dc361ce20bbd12c90e68689c96cb3119
 --! Message: Imports that meet others
 
 --! Included functions/reserve_ids.sql
@@ -1332,8 +1332,9 @@ begin
             hint       = 'Rename it. The import drops tables with these names.';
   elsif not has_database_privilege(current_database(), 'temporary') then
     raise exception 'role "%" may not create temporary tables, which an import needs', current_user
-      using errcode = 'insufficient_privilege',
-            hint    = format('Run: grant temporary on database %I to %I.', current_database(), current_user);
+      using errcode    = 'FS409',
+            constraint = 'import_rights_check',
+            hint       = format('Run: grant temporary on database %I to %I.', current_database(), current_user);
   end if;
   select *
   into mount

@@ -1,5 +1,5 @@
---! Previous: sha1:17d1c6b374b97b3ada24a7fc4679f7a23f3f83fb
---! Hash: sha1:2511b97ba6d9330266344a5194e36083f91a9909
+--! Previous: sha1:13e86671dc361ce20bbd12c90e68689c96cb3119
+--! Hash: sha1:ec5c7684bc5da1db904751c848fcf30e6b742230
 --! Message: Totals of a mount without statistics
 
 --! Included functions/audit_rollups.sql

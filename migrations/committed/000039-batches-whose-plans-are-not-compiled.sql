@@ -1,5 +1,5 @@
---! Previous: sha1:2511b97ba6d9330266344a5194e36083f91a9909
---! Hash: sha1:73759036e8158452a33cc95e8b48010da8689d75
+--! Previous: sha1:ec5c7684bc5da1db904751c848fcf30e6b742230
+--! Hash: sha1:c9569bdee401e0088e259413b16ff9eb911485ef
 --! Message: Batches whose plans are not compiled
 
 --! Included functions/apply_batch.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:73759036e8158452a33cc95e8b48010da8689d75
---! Hash: sha1:1493af36dfb04c4e3d0498a40ccc4412f56d395a
+--! Previous: sha1:c9569bdee401e0088e259413b16ff9eb911485ef
+--! Hash: sha1:928611efd82fe26832b44195eb56684143627cdf
 --! Message: Copies of moves that were taken back
 
 --! Included functions/cancel_step.sql

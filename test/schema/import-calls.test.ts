@@ -50,7 +50,11 @@ test('an import without the right to create temporary tables is refused with the
   const stranger = await role.connect();
   await expect(
     stranger.query(`select * from filestore.check_import('${key}', 'old.nodes')`),
-  ).rejects.toMatchObject({ code: '42501', hint: expect.stringContaining('grant temporary on database') });
+  ).rejects.toMatchObject({
+    code: 'FS409',
+    constraint: 'import_rights_check',
+    hint: expect.stringContaining('grant temporary on database'),
+  });
 });
 
 test.each([['nope'], [null]])('ids of table %j are not reserved', async (table) => {
