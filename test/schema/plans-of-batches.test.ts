@@ -105,17 +105,6 @@ test('neither do update_nodes, set_states and copies that merge', async () => {
   });
 });
 
-test.each(['select * from filestore.audit_rollups($1)', 'select filestore.recount_rollups($1)'])(
-  '%s does not read the nodes of all mounts, whatever the planner knows',
-  async (call) => {
-    const superuser = await database().connectAsSuperuser();
-    await superuser.query('begin');
-    await superuser.query(call, [key]);
-    expect(await tableScans(superuser, 'nodes')).toBe(0);
-    await superuser.query('rollback');
-  },
-);
-
 test('functions that switch scans of whole tables off compile no plan, since such a scan then counts as very expensive', async () => {
   const { compiling } = await one(
     database(),

@@ -1,5 +1,5 @@
---! Previous: sha1:c9569bdee401e0088e259413b16ff9eb911485ef
---! Hash: sha1:928611efd82fe26832b44195eb56684143627cdf
+--! Previous: sha1:d0615b1bb0ba20fbbbc9100db8875d1093034352
+--! Hash: sha1:e3c803b6aed513a0d917c9af4c2a515f0796a89e
 --! Message: Copies of moves that were taken back
 
 --! Included functions/cancel_step.sql

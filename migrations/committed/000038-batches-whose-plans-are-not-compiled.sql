@@ -1,5 +1,5 @@
---! Previous: sha1:ec5c7684bc5da1db904751c848fcf30e6b742230
---! Hash: sha1:c9569bdee401e0088e259413b16ff9eb911485ef
+--! Previous: sha1:13e86671dc361ce20bbd12c90e68689c96cb3119
+--! Hash: sha1:d0615b1bb0ba20fbbbc9100db8875d1093034352
 --! Message: Batches whose plans are not compiled
 
 --! Included functions/apply_batch.sql
