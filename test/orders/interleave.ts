@@ -254,8 +254,8 @@ export async function everyOrder(
   visit: (run: Run) => Promise<void>,
 ): Promise<void> {
   const names = sessions.map(({ name }) => name);
-  const todo: (readonly number[])[] = [[]];
-  for (let choices = todo.pop(); choices !== undefined; choices = todo.pop()) {
+  const open: (readonly number[])[] = [[]];
+  for (let choices = open.pop(); choices !== undefined; choices = open.pop()) {
     const run = await interleaver.run(sessions, isolation, choices);
     await visit(run);
     for (let at = choices.length; at < run.choices.length; at += 1) {
@@ -266,7 +266,7 @@ export async function everyOrder(
         const isMirror = names.some(
           (name, twin) => twin < other && name === names[other] && !before.includes(twin),
         );
-        if (!isMirror) todo.push([...before, other]);
+        if (!isMirror) open.push([...before, other]);
       }
     }
   }

@@ -79,7 +79,7 @@ async function runStatement(url: string, text: string): Promise<void> {
 }
 
 const USAGE = `npm run orders -- [--only "a,b"] [--share 1] [--seed 1] [--workers 2] [--change fault.sql]
-It runs on the server of TEST_DATABASE_URL or DATABASE_URL, else on one of its own. --only runs the orders of these
+It runs on the server of TEST_DATABASE_URL or DATABASE_URL, else on a separate server. --only runs the orders of these
 sessions at each isolation level, and --share a part of all cases, which the seed selects. --change first runs
 a file of SQL, to see whether a fault is found.`;
 
