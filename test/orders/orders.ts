@@ -9,7 +9,7 @@ import { createWorld } from './world.ts';
 export interface Worker {
   /** Whether a mount moves in its catalogue. */
   readonly isMoving: boolean;
-  work(todo: Case[], tally: Tally): Promise<void>;
+  work(cases: Case[], tally: Tally): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -27,15 +27,15 @@ export async function startWorker(
   const judge = new Judge(world, interleaver);
   return {
     isMoving,
-    async work(todo, tally) {
-      for (let one = todo.pop(); one !== undefined; one = todo.pop()) {
+    async work(cases, tally) {
+      for (let one = cases.pop(); one !== undefined; one = cases.pop()) {
         try {
           await judge.judge(one, tally);
         } catch (error) {
           throw new Error(`The orders of ${nameOf(one)} cannot be run`, { cause: error });
         }
         // The rows of earlier runs are dead, and the next ones would read them.
-        if (todo.length % 20 === 0) await watcher.query('vacuum');
+        if (cases.length % 20 === 0) await watcher.query('vacuum');
       }
     },
     async close() {
