@@ -1,5 +1,5 @@
---! Previous: sha1:13e86671dc361ce20bbd12c90e68689c96cb3119
---! Hash: sha1:d0615b1bb0ba20fbbbc9100db8875d1093034352
+--! Previous: sha1:241c701d749a67ed80713cd68ca550bf20a02b03
+--! Hash: sha1:a3e350a278536e0b153b2ce59194ff7d8ccb4854
 --! Message: Batches whose plans are not compiled
 
 --! Included functions/apply_batch.sql

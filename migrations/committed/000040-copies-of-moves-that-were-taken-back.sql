@@ -1,5 +1,5 @@
---! Previous: sha1:d0615b1bb0ba20fbbbc9100db8875d1093034352
---! Hash: sha1:e3c803b6aed513a0d917c9af4c2a515f0796a89e
+--! Previous: sha1:a3e350a278536e0b153b2ce59194ff7d8ccb4854
+--! Hash: sha1:97c6ce1b5bd48082ea23c42ea8b830936b8fc3b8
 --! Message: Copies of moves that were taken back
 
 --! Included functions/cancel_step.sql
