@@ -75,14 +75,12 @@ async function dropInvalidIndex(
   { schema, index }: IndexName,
   patienceMs = settings.lockTimeoutMs || settings.lockWaitMs,
 ): Promise<boolean> {
-  const { rows } = await session.query<{ name: string; table: number }>(
-    `select pg_catalog.format('%I.%I', n.nspname, c.relname) as name, i.indrelid as table
+  const look = `select pg_catalog.format('%I.%I', n.nspname, c.relname) as name, i.indrelid as table
      from pg_catalog.pg_index i
      join pg_catalog.pg_class c on c.oid = i.indexrelid
      join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-     where n.nspname = ${literal(schema)} and c.relname = ${literal(index)} and not i.indisvalid`,
-  );
-  const [found] = rows;
+     where n.nspname = ${literal(schema)} and c.relname = ${literal(index)} and not i.indisvalid`;
+  const [found] = (await session.query<{ name: string; table: number }>(look)).rows;
   if (found === undefined) return false;
   // An autovacuum has no role. It builds no index, and the server cancels it for a waiting drop.
   const isBuilding = "l.mode = 'ShareUpdateExclusiveLock' and a.usesysid is not null";
@@ -90,6 +88,8 @@ async function dropInvalidIndex(
   if (builders !== '') {
     throw new IndexBusyError(`index ${found.name} is incomplete, and its table is in use by ${builders}`);
   }
+  // A build that ended before its session was looked for has completed the index.
+  if ((await session.query(look)).rowCount === 0) return false;
   const waitMs = Math.max(1, Math.round(patienceMs));
   await session.query(`set lock_timeout = ${waitMs}; set statement_timeout = 0`);
   try {

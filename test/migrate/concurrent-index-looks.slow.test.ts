@@ -122,3 +122,21 @@ test('a run whose cancel does not reach the server fails, and does not start ove
   expect(eventsOf(run, 'retry')).toEqual([]);
   expect(await timesRecorded(database(), index)).toBe(0);
 });
+
+test('a build of someone else that ends while a run looks for its session keeps its index', async () => {
+  const index = copy.addMigration('index', BUILD_INDEX);
+  const writer = await startReport(database());
+  const builder = await database().connect();
+  const built = builder.query('create index concurrently items_note_idx on app.items (note)');
+  await untilBlocked(database(), 'create index concurrently');
+  const look = proxy.holdAt('ShareUpdateExclusiveLock');
+  const run = startRun(copy, proxy.url, { settings });
+  const release = await look;
+  await writer.query('commit');
+  await built;
+  const before = await findIndex(database(), 'app.items_note_idx');
+  release();
+  await run.ended;
+  expect(await findIndex(database(), 'app.items_note_idx')).toEqual(before);
+  await expectApplied([index]);
+});
