@@ -1,5 +1,6 @@
 import type { SchemaCheck } from '../catalog/drift.ts';
 import { NotMigratedError } from '../errors.ts';
+import { compareSurveyed } from '../migrate/compare-surveyed.ts';
 import type { PendingMigration } from '../migrate/evaluate-data-checks.ts';
 import { pendingIn } from '../migrate/plan.ts';
 import { migrateDatabase, rehearse } from '../migrate/run.ts';
@@ -9,7 +10,7 @@ import {
   openRun,
   type RunMigrationsOptions,
 } from '../migrate/run-state.ts';
-import { compareSurveyed, type MigrationStatus, statusOf, withSurvey } from '../migrate/survey.ts';
+import { type MigrationStatus, statusOf, withSurvey } from '../migrate/survey.ts';
 import { typedCommand } from '../package-root.ts';
 import { capitalized, count, listFiles, paragraph } from '../text.ts';
 

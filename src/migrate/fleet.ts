@@ -8,6 +8,7 @@ import {
   wholeNumber,
 } from '../settings/settings.ts';
 import { messageOfError, paragraph, seconds } from '../text.ts';
+import { compareSurveyed } from './compare-surveyed.ts';
 import type { MigrationEvent } from './events.ts';
 import { describeStop, migrateDatabase } from './run.ts';
 import {
@@ -18,7 +19,7 @@ import {
   type RunMigrationsOptions,
   readPackagedMigrations,
 } from './run-state.ts';
-import { compareSurveyed, type MigrationStatus, type SurveyWork, statusOf, withSurvey } from './survey.ts';
+import { type MigrationStatus, type SurveyWork, statusOf, withSurvey } from './survey.ts';
 
 /** Hides the waits for slow servers. A run that applies something takes a thread and two connections. */
 const DEFAULT_CONCURRENCY = 8;

@@ -1,4 +1,3 @@
-import type { SchemaCheck } from '../catalog/drift.ts';
 import { FilestoreError, type LockHolder } from '../errors.ts';
 import type { CommittedMigration } from '../graphile/committed-migrations.ts';
 import {
@@ -19,8 +18,6 @@ import {
   type MigrationState,
   planMigrations,
   problemsOf,
-  refuseDiverged,
-  whyNotComparable,
 } from './plan.ts';
 import { type Run, readPackagedMigrations } from './run-state.ts';
 
@@ -281,17 +278,4 @@ export function statusOf({ plan, applied, serverVersion, standby, migrators }: S
     standby,
     migrators,
   };
-}
-
-/** Compares the schema of a database that was surveyed in the same session. */
-export async function compareSurveyed(
-  found: Survey,
-  session: Session,
-  committed: readonly CommittedMigration[],
-): Promise<SchemaCheck> {
-  refuseDiverged(found);
-  const reason = whyNotComparable(found.plan);
-  if (reason !== undefined) return { state: 'unchecked', reason };
-  const { checkSchemaAndRights } = await import('../catalog/drift.ts');
-  return checkSchemaAndRights(session, committed);
 }
