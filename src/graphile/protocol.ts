@@ -45,12 +45,10 @@ export type ThreadCommand = { readonly migrationsFolder: string } & (
       /** Whether to create graphile-migrate's own tables, which needs the CREATE right even if they exist. */
       readonly makeBookkeeping: boolean;
       /**
-       * Time limits of single migrations, by the name of the file. Without an entry, those of the session
-       * apply.
+       * The migrations to apply, by the name of the file, with their time limits. The thread stops before any other one:
+       * its data checks are not evaluated yet.
        */
       readonly limits: Readonly<Record<string, MigrationLimits>>;
-      /** Name of the file before which to stop; null to apply all. */
-      readonly before: string | null;
     }
   /** Applies the committed migrations, and then current.sql, once. */
   | { readonly type: 'apply' }

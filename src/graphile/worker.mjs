@@ -33,13 +33,12 @@ const WARNING = /^(01|FS)/;
 const COMPARE_VERSIONS =
   'compare its version (npm ls graphile-migrate) with the one in package.json of this package';
 
-/** Thrown at the migration before which the command has to stop. */
+/** Thrown at the first migration that is not among those to apply. */
 const END = new Error('the next migration waits for its data checks');
 
-/** @param {Pick<Extract<ThreadCommand, { type: 'migrate' }>, 'limits' | 'before'>} command */
-const begin = ({ limits, before }) => ({
+/** @param {Extract<ThreadCommand, { type: 'migrate' }>['limits'] | null} limits */
+const begin = (limits) => ({
   limits,
-  before,
   target: /** @type {ThreadTarget | null} */ (null),
   startedAt: 0,
   /** The first error of a connection. Later errors are consequences. */
@@ -54,7 +53,7 @@ const begin = ({ limits, before }) => ({
 });
 
 /** The state of the current command. */
-let current = begin({ limits: {}, before: null });
+let current = begin(null);
 let stopped = false;
 
 const post = (/** @type {ThreadMessage} */ message) => parentPort?.postMessage(message);
@@ -177,7 +176,7 @@ function replace(file, name, around) {
 function replaceFunctions() {
   replace('migration', 'runCommittedMigration', (runIt) => async (client, ...rest) => {
     const { realFilename } = /** @type {{ realFilename: string }} */ (rest[2]);
-    if (realFilename === current.before) throw END;
+    if (current.limits !== null && !(realFilename in current.limits)) throw END;
     refuseStopped();
     start(realFilename, client);
     const result = await runIt(client, ...rest);
@@ -188,7 +187,7 @@ function replaceFunctions() {
   replace('instrumentation', 'runQueryWithErrorInstrumentation', (send) => async (client, ...rest) => {
     refuseStopped();
     const { committed } = current.target ?? start(null, client);
-    const limits = current.limits[committed ?? ''];
+    const limits = current.limits?.[committed ?? ''];
     if (limits !== undefined) {
       await client.query(settingStatement(limits.settings, { isLocal: limits.transaction }));
     }
@@ -265,7 +264,7 @@ const readSettings = () =>
 
 /** @param {ThreadCommand} command */
 async function run(command) {
-  current = begin(command.type === 'migrate' ? command : { limits: {}, before: null });
+  current = begin(command.type === 'migrate' ? command.limits : null);
   try {
     await execute(command);
     post({ type: 'done', unchanged: !current.ranCurrent });

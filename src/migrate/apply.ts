@@ -29,8 +29,6 @@ import type { Survey } from './survey.ts';
 export interface Part {
   readonly found: Survey;
   readonly pending: readonly CommittedMigration[];
-  /** The migration before which to stop. */
-  readonly next: CommittedMigration | undefined;
 }
 
 /** Applies a part of the pending migrations, and watches what blocks them. Throws unless all are applied. */
@@ -66,7 +64,6 @@ export async function applyPart(
         migrationsFolder,
         makeBookkeeping: !part.found.bookkeepingIsWhole,
         limits: Object.fromEntries(part.pending.map((one) => [one.filename, limitsOf(run, one)])),
-        before: part.next?.filename ?? null,
       },
       (event) => noteEvent(run, part, watch, event),
     );

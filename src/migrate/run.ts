@@ -8,6 +8,7 @@ import {
   RunAbortedError,
   SchemaDriftedError,
 } from '../errors.ts';
+import type { CommittedMigration } from '../graphile/committed-migrations.ts';
 import { typedCommand } from '../package-root.ts';
 import { connectionLostError, isConnectionLoss, TemporaryFailure } from '../session/connection-error.ts';
 import { openSession, type Session, withSession } from '../session/session.ts';
@@ -121,18 +122,37 @@ async function takeSteps(run: Run, session: Session): Promise<Steps> {
       if (locked.adopting) await refuseConflicts(session, run.committed);
       // A thread applies one part, and then ends.
       for (let rest = pendingIn(locked); rest.length > 0; thread = undefined) {
-        const pending = await spans.measure('checks', () => evaluatePending(run, session, rest));
+        const pending = await spans
+          .measure('checks', () => evaluatePending(run, session, rest))
+          .catch((error: unknown) => refuseCurrent(run, session, rest, error));
         if (run.dryRun) return { pending, schema: await verify(run, session) };
         const ready = rest.slice(0, countReady(pending));
         rest = rest.slice(ready.length);
         thread ??= startMigrateThread(run);
-        await applyPart(run, session, { found: locked, pending: ready, next: rest[0] }, thread);
+        await applyPart(run, session, { found: locked, pending: ready }, thread);
       }
     } finally {
       await thread?.end();
     }
   }
   return { pending: [], schema: await verify(run, session) };
+}
+
+/**
+ * Throws the error of checks that do not hold, unless their migrations are no longer pending: graphile-migrate's own
+ * command line does not wait for this run's lock.
+ */
+async function refuseCurrent(
+  run: Run,
+  session: Session,
+  [next]: readonly CommittedMigration[],
+  error: unknown,
+): Promise<never> {
+  if (run.dryRun || !hasCode(error, 'MIGRATION_CHECK_FAILED')) throw error;
+  const pending = pendingIn(await survey(session, run.committed));
+  if (pending[0]?.filename === next?.filename) throw error;
+  const reason = 'Another migrator applied migrations after they were surveyed.';
+  throw new TemporaryFailure(reason, error, { atOnce: true });
 }
 
 /** Loaded only when needed: most runs have nothing to apply. */

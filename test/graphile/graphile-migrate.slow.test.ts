@@ -1,13 +1,15 @@
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
-import { afterEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { copyPackage, type PackageCopy } from '../../harness/package-copy.ts';
+import { type Proxy as Cable, startProxy } from '../../harness/proxy.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
 import { command, jsonCommand } from '../support/command-line/answers.ts';
 import { collect } from '../support/command-line/command-line.ts';
 import { takePicture } from '../support/databases/picture.ts';
 import { databaseForEachTest } from '../support/databases/test-database.ts';
 import { committedMigrations } from '../support/packages/committed-files.ts';
+import { startRun } from '../support/processes/run-copy.ts';
 
 const database = databaseForEachTest('empty');
 const files = committedMigrations();
@@ -114,5 +116,58 @@ describe("this package, on a database that graphile-migrate's own command line m
     await database().query('drop schema filestore, graphile_migrate cascade');
     await command(['migrate'], database().url);
     expect(await rows()).toEqual(theirs);
+  });
+});
+
+describe('beside a run, which does not wait for it', () => {
+  const DRAFTS = `--check: Some items are drafts. Finish them first.
+--  select not exists (select from public.items where is_draft)
+alter table public.items drop column is_draft;`;
+  const UNFIT =
+    '--check: There are no items.\n--  select exists (select from public.items)\n\ncreate table public.unfit ();';
+
+  let proxy: Cable;
+  beforeEach(async () => {
+    expect(await command(['migrate'], database().url)).toMatchObject({ exitCode: 0 });
+    proxy = await startProxy(database().url);
+    copy = copyPackage();
+  });
+  afterEach(() => proxy.stop());
+
+  test('it applies a migration whose check the run evaluates later: the run looks again, and succeeds', async () => {
+    await database().query('create table public.items (is_draft boolean)');
+    copy?.addMigration('drafts', DRAFTS);
+    const check = proxy.holdAt('where is_draft');
+    const run = startRun(copy as PackageCopy, proxy.url);
+    const release = await check;
+    expect(await graphileMigrate('migrate', copy?.folder)).toMatchObject({ exitCode: 0 });
+    release();
+    expect(await run.ended).toMatchObject({ applied: [], attempts: 2 });
+  });
+
+  test('it applies those of an older version: the run evaluates the checks of the next ones', async () => {
+    const older = copyPackage();
+    try {
+      for (const each of [older, copy as PackageCopy]) {
+        each.addMigration('items', 'create table public.items (is_draft boolean);');
+        each.addMigration('drafts', DRAFTS);
+      }
+      const unfit = copy?.addMigration('unfit', UNFIT);
+      const thread = proxy.holdAt('select pg_catalog.pg_backend_pid() as pid');
+      const run = startRun(copy as PackageCopy, proxy.url);
+      const release = await thread;
+      expect(await graphileMigrate('migrate', older.folder)).toMatchObject({ exitCode: 0 });
+      release();
+      await expect(run.ended).rejects.toMatchObject({
+        code: 'MIGRATION_CHECK_FAILED',
+        checks: [{ filename: unfit }],
+        applied: [],
+      });
+      expect(await database().query("select to_regclass('public.unfit') as unfit")).toEqual([
+        { unfit: null },
+      ]);
+    } finally {
+      older.remove();
+    }
   });
 });
