@@ -16,6 +16,8 @@ export interface Attack {
   /** The first message of all connections has number 1. */
   readonly number: number;
   readonly moment: Moment;
+  /** Whether all other messages, of each connection, wait as long. */
+  readonly holdsAll?: boolean;
   /** Called before the message is sent, at each moment. */
   arrange?(message: Message): Promise<void>;
   strike(message: Message): Promise<void>;
@@ -34,12 +36,21 @@ export interface MessageProxy {
 export async function startMessageProxy(serverUrl: string): Promise<MessageProxy> {
   let messages: string[] = [];
   let attack: Attack | undefined;
+  /** Resolves when messages may pass. */
+  let gate = Promise.resolve();
   const sockets = new Set<Socket>();
   const target = addressOf(serverUrl);
-  /** Notes a message, and returns the attack at it. */
-  const note = (text: string) => {
+  /** Notes a message when it may pass, and returns the attack at it. */
+  const note = async (text: string): Promise<Attack | undefined> => {
+    await gate;
     messages.push(text);
-    return messages.length === attack?.number ? attack : undefined;
+    const found = messages.length === attack?.number ? attack : undefined;
+    if (found?.holdsAll !== true) return found;
+    let open = () => {};
+    gate = new Promise((resolve) => {
+      open = resolve;
+    });
+    return { ...found, strike: (message) => found.strike(message).finally(open) };
   };
   const server = createServer((client) => {
     const upstream = new Socket().connect(target);
@@ -66,7 +77,7 @@ export async function startMessageProxy(serverUrl: string): Promise<MessageProxy
   };
 }
 
-function link(client: Socket, upstream: Socket, note: (text: string) => Attack | undefined): void {
+function link(client: Socket, upstream: Socket, note: (text: string) => Promise<Attack | undefined>): void {
   /** Set while the answer to a message is held back. */
   let held: { readonly attack: Attack; readonly message: Message; answer: Buffer } | undefined;
   const cut = () => {
@@ -76,7 +87,7 @@ function link(client: Socket, upstream: Socket, note: (text: string) => Attack |
 
   const toServer = async (chunk: Buffer) => {
     const text = chunk.toString('latin1');
-    const attack = questionIsComplete(text.toLowerCase()) ? note(text) : undefined;
+    const attack = questionIsComplete(text.toLowerCase()) ? await note(text) : undefined;
     const message = { text, port: upstream.localPort ?? 0, cut };
     await attack?.arrange?.(message);
     if (attack?.moment === 'before') await attack.strike(message);
@@ -115,4 +126,14 @@ function join(source: Socket, sink: Socket, pass: (chunk: Buffer) => Promise<voi
 /** Whether the answer to a start message is a request of authentication, and nothing else. */
 function asksForPassword(answer: Buffer): boolean {
   return answer[0] === 'R'.charCodeAt(0) && answer.length > 4 && answer.readInt32BE(1) === answer.length - 1;
+}
+
+/** The first line of a message, for people. */
+export function firstLineOf(text: string): string {
+  // A message begins with its type and its length.
+  const words = text
+    .slice(5)
+    .replace(/[^ -~\n]+/g, ' ')
+    .trim();
+  return words.split('\n')[0]?.slice(0, 60) ?? '';
 }

@@ -3,9 +3,9 @@ import { connectionTo, databaseUrl } from '../../harness/connection.ts';
 import { runMigrations } from '../../src/index.ts';
 import { withClient } from '../../src/testing/with-client.ts';
 import { createWorld, readState, reset, type World } from '../orders/world.ts';
+import type { Point, Points } from '../support/points.ts';
 import { type OwnServer, startOwnServer } from '../support/servers/own-server.ts';
 import { until } from '../support/until.ts';
-import type { Crashes, CrashPoint } from './crashes.ts';
 import { UPKEEP_LOOPS, type UpkeepLoop } from './upkeep-loops.ts';
 
 /** What dies: the backend of the session, or the server. */
@@ -65,14 +65,14 @@ union all select format('lock %s of %s', mode, locktype) from pg_locks
 order by 1`;
 
 /** Every victim at every point of upkeep in a small world, as a loop that is not disturbed counts them. */
-export async function openCrashedLoops(): Promise<Crashes> {
+export async function openCrashedLoops(): Promise<Points> {
   const server = await startOwnServer({ settings: ['autovacuum=off'] });
   try {
     await withClient(server.url, (client) => client.query('create database loops'));
     const url = databaseUrl(server.url, 'loops');
     await runMigrations({ connection: connectionTo(url) });
     const scene = await openScene(server, url);
-    const points: CrashPoint[] = [];
+    const all: Point[] = [];
     const counts: string[] = [];
     for (const [name, loop] of Object.entries(UPKEEP_LOOPS)) {
       await putBack(scene, loop);
@@ -82,9 +82,9 @@ export async function openCrashedLoops(): Promise<Crashes> {
       counts.push(`${name} ${names.length}`);
       for (const [at, what] of names.entries()) {
         for (const victim of VICTIMS) {
-          points.push({
+          all.push({
             name: `${name}, ${victim} killed at point ${at + 1} of ${names.length} (${what})`,
-            crash: () => crash(scene, loop, victim, at + 1, undisturbed.lines),
+            play: () => crash(scene, loop, victim, at + 1, undisturbed.lines),
           });
         }
       }
@@ -93,7 +93,7 @@ export async function openCrashedLoops(): Promise<Crashes> {
       await scene.world().watcher.end();
       await server.stop();
     };
-    return { summary: `points of each loop: ${counts.join(', ')}`, points, stop };
+    return { summary: () => `points of each loop: ${counts.join(', ')}`, all, stop };
   } catch (error) {
     await server.stop();
     throw error;

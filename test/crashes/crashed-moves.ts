@@ -9,7 +9,7 @@ import { followOwnMove } from '../../src/move/own-move.ts';
 import { type MoveScene, openSide, type Side } from '../../src/move/side.ts';
 import { takeBack } from '../../src/move/take-back.ts';
 import { type ServerName, startTwoServers, type TwoServers } from '../scaling/two-servers.ts';
-import type { Crashes } from './crashes.ts';
+import type { Points } from '../support/points.ts';
 import { createMount, findDifferences } from './moved-mount.ts';
 
 type Step = keyof typeof STEP_LINES;
@@ -34,7 +34,7 @@ interface Attack extends Place {
 class OperatorDied extends Error {}
 
 /** Every victim before, during and after every statement of each step, with each sequel. Each move has a new mount. */
-export async function openCrashedMoves(): Promise<Crashes> {
+export async function openCrashedMoves(): Promise<Points> {
   const servers = await startTwoServers();
   try {
     const places = [...(await placesOf(servers)), ...(await placesOf(servers, BEFORE_RECEIPT))];
@@ -42,19 +42,19 @@ export async function openCrashedMoves(): Promise<Crashes> {
     const missing = STEPS.filter((step) => !steps.has(step));
     if (missing.length > 0) throw new Error(`No move had the steps ${missing.join(', ')}`);
     const known = new Map(places.map((place) => [`${place.step}: ${place.statement}`, place]));
-    const points = [...known].flatMap(([name, place]) =>
+    const all = [...known].flatMap(([name, place]) =>
       MOMENTS.flatMap((moment) =>
         VICTIMS.flatMap((victim) =>
           SEQUELS.map((sequel) => ({
             name: `${victim} killed ${moment} ${name}, ${sequel}`,
-            crash: () =>
+            play: () =>
               crash(servers, { ...place, victim, moment, strike: striking(servers, victim) }, sequel),
           })),
         ),
       ),
     );
     const summary = `${steps.size} steps with ${known.size} statements`;
-    return { summary, points, stop: () => servers.stop() };
+    return { summary: () => summary, all, stop: () => servers.stop() };
   } catch (error) {
     await servers.stop();
     throw error;

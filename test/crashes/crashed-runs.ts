@@ -1,72 +1,26 @@
 import type { Client } from 'pg';
 import { connectionTo, databaseUrl } from '../../harness/connection.ts';
-import { type Message, type MessageProxy, startMessageProxy } from '../../harness/message-proxy.ts';
-import { copyPackage } from '../../harness/package-copy.ts';
+import {
+  firstLineOf,
+  type Message,
+  type MessageProxy,
+  startMessageProxy,
+} from '../../harness/message-proxy.ts';
 import type { Moment } from '../../harness/proxy.ts';
 import { runMigrations } from '../../src/index.ts';
 import { withClient } from '../../src/testing/with-client.ts';
-import { committedMigrations, migrationNumber } from '../support/packages/committed-files.ts';
+import {
+  copyEachKind,
+  differencesBetween,
+  KINDS,
+  readItems,
+  resetItems,
+} from '../support/packages/each-kind.ts';
+import type { Points } from '../support/points.ts';
 import { type EndableHost, startHost } from '../support/processes/host.ts';
 import { readTraces } from '../support/processes/migrator-scene.ts';
 import { type OwnServer, startOwnServer } from '../support/servers/own-server.ts';
 import { until } from '../support/until.ts';
-import type { Crashes } from './crashes.ts';
-
-/** The migrations of a run, one of each kind. All write that they were applied, or cannot be applied twice unseen. */
-const MIGRATIONS = {
-  'in-a-transaction': `
-set local work_mem = '5MB';
-alter table app.items add column owner text;
-alter table app.items disable trigger items_changed;
-update app.items set owner = 'ann';
-alter table app.items enable trigger items_changed;
-insert into app.applied values ('in a transaction');`,
-  'without-a-transaction': `--! no-transaction
-alter type app.kind add value if not exists 'second';`,
-  concurrently: `--! no-transaction
-create index concurrently if not exists items_note_idx on app.items (note);`,
-  'with-a-check': `
---check: Some items have no owner. Set app.items.owner first.
---  select not exists (select from app.items where owner is null)
-alter table app.items alter column owner set not null;
-insert into app.applied values ('with a check');`,
-  'with-an-include': `
---! Included functions/doubled.sql
-create or replace function app.doubled(i integer) returns integer language sql as 'select i * 2';
---! EndIncluded functions/doubled.sql
-insert into app.applied values ('with an include');`,
-} as const;
-
-/** The database before a run. */
-const BEFORE = `
-drop schema if exists app cascade;
-create schema app;
-create type app.kind as enum ('first');
-create table app.applied (migration text);
-create table app.items (id bigint generated always as identity, note text, changes integer default 0);
-insert into app.items (note) select 'note ' || n from generate_series(1, 20) n;
-create function app.note_change() returns trigger language plpgsql as
-  'begin new.changes := old.changes + 1; return new; end';
-create trigger items_changed before update on app.items for each row execute function app.note_change();`;
-
-/** What a run leaves, as lines. Each migration that is applied twice, or halfway, changes one. */
-const PICTURE = `
-select 'recorded ' || filename as line from graphile_migrate.migrations
-union all select 'applied ' || migration from app.applied
-union all select 'value ' || enumlabel from pg_enum where enumtypid = 'app.kind'::regtype
-union all select format('index %s, valid %s, ready %s', indexrelid::regclass, indisvalid, indisready)
-  from pg_index where indrelid = 'app.items'::regclass
-union all select format('trigger %s %s', tgname, tgenabled) from pg_trigger where tgrelid = 'app.items'::regclass
-union all select format('column %s %s', attname, attnotnull)
-  from pg_attribute where attrelid = 'app.items'::regclass and attnum > 0
-union all select format('item %s', i) from app.items i
-union all select format('function %s %s', oid::regprocedure, prosrc) from pg_proc where pronamespace = 'app'::regnamespace
-union all select format('setting %s of %s', setconfig, setrole) from pg_db_role_setting
-union all select 'prepared ' || gid from pg_prepared_xacts
-union all select format('lock %s of %s', l.mode, l.locktype) from pg_locks l
-  where l.database = (select oid from pg_database where datname = current_database()) and l.pid <> pg_backend_pid()
-    and exists (select from pg_stat_activity a where a.pid = l.pid and a.backend_type = 'client backend')
-order by 1`;
 
 /** What dies: the process that runs the migrations, one of its connections, the backend of it, or the server. */
 const VICTIMS = ['client', 'connection', 'backend', 'server'] as const;
@@ -76,9 +30,9 @@ const MOMENTS: readonly Moment[] = ['before', 'during', 'after'];
 const NAME = 'crashed';
 
 /** Every victim before, during and after every message that a run sends, as a run that is not disturbed counts them. */
-export async function openCrashedRuns(): Promise<Crashes> {
+export async function openCrashedRuns(): Promise<Points> {
   const server = await startOwnServer({ listen: 'tcp' });
-  const copy = copyPackage();
+  const copy = copyEachKind();
   const hosts: EndableHost[] = [];
   let proxy: MessageProxy | undefined;
   const stop = async () => {
@@ -91,25 +45,23 @@ export async function openCrashedRuns(): Promise<Crashes> {
     await withClient(server.url, (client) => client.query(`create database ${NAME}`));
     const url = databaseUrl(server.url, NAME);
     await runMigrations({ connection: connectionTo(url) });
-    const added = Object.entries(MIGRATIONS).map(([name, sql]) => copy.addMigration(name, sql));
-    copy.modelIsOf(added.at(-1) ?? '');
     proxy = await startMessageProxy(url);
     const scene: Scene = { server, url, proxy, folder: copy.folder, hosts, undisturbed: [] };
-    await resetDatabase(scene.url);
+    await resetItems(scene.url);
     proxy.begin();
     await finish(scene, proxy.url);
     const { messages } = proxy;
-    const complete = { ...scene, undisturbed: await pictureOf(url) };
-    const points = messages.flatMap((text, at) =>
+    const complete = { ...scene, undisturbed: await readItems(url) };
+    const all = messages.flatMap((text, at) =>
       VICTIMS.flatMap((victim) =>
         MOMENTS.map((moment) => ({
-          name: `${victim} killed ${moment} message ${at + 1}, ${firstLine(text)}`,
-          crash: () => crash(complete, victim, moment, at + 1),
+          name: `${victim} killed ${moment} message ${at + 1}, ${firstLineOf(text)}`,
+          play: () => crash(complete, victim, moment, at + 1),
         })),
       ),
     );
-    const summary = `${messages.length} messages of ${Object.keys(MIGRATIONS).length} migrations`;
-    return { summary, points, stop };
+    const summary = `${messages.length} messages of ${KINDS.length} migrations`;
+    return { summary: () => summary, all, stop };
   } catch (error) {
     await stop();
     throw error;
@@ -134,7 +86,7 @@ async function crash(
   number: number,
 ): Promise<readonly string[]> {
   const { proxy, hosts } = scene;
-  await resetDatabase(scene.url);
+  await resetItems(scene.url);
   const host = hostOf(scene);
   let isStruck = false;
   const isHeldUp = ({ text }: Message) => moment === 'during' && text.includes('create index concurrently');
@@ -171,13 +123,7 @@ async function crash(
       faults.push(`The run failed: ${outcome.error.code} ${outcome.error.message}`);
   }
   await finish(scene, scene.url).catch((error: Error) => faults.push(error.message));
-  const found = await pictureOf(scene.url);
-  faults.push(
-    ...found.filter((line) => !scene.undisturbed.includes(line)).map((line) => `There is: ${line}`),
-    ...scene.undisturbed.filter((line) => !found.includes(line)).map((line) => `There is no: ${line}`),
-  );
-  if (found.length > new Set(found).size) faults.push('A line is there twice');
-  return faults;
+  return [...faults, ...differencesBetween(scene.undisturbed, await readItems(scene.url))];
 }
 
 const STRIKES: Readonly<
@@ -218,27 +164,4 @@ async function finish(scene: Scene, url: string): Promise<void> {
   const outcome = await hostOf(scene).run({ folder: scene.folder, env: { DATABASE_URL: url } }).outcome;
   if (!outcome.ok) throw new Error(`The next run failed: ${outcome.error.code} ${outcome.error.message}`);
   await withClient(scene.url, (client) => until(async () => (await readTraces(client)).length === 0));
-}
-
-async function resetDatabase(url: string): Promise<void> {
-  const last = `${migrationNumber(committedMigrations().at(-1) ?? '')}.sql`;
-  await withClient(url, async (client) => {
-    await client.query(BEFORE);
-    await client.query('delete from graphile_migrate.migrations where filename > $1', [last]);
-  });
-}
-
-const pictureOf = (url: string) =>
-  withClient(url, async (client) => {
-    const { rows } = await client.query<{ line: string }>(PICTURE);
-    return rows.map(({ line }) => line);
-  });
-
-function firstLine(text: string): string {
-  // A message begins with its type and its length.
-  const words = text
-    .slice(5)
-    .replace(/[^ -~\n]+/g, ' ')
-    .trim();
-  return words.split('\n')[0]?.slice(0, 60) ?? '';
 }

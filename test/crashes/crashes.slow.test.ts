@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { sampleOf } from '../orders/orders.ts';
+import { sampleOf } from '../support/points.ts';
 import { openCrashes } from './crashes.ts';
 
 const seed = Number(process.env.CRASHES_SEED ?? 1);
@@ -15,9 +15,9 @@ test.each([
   async (part, share) => {
     const crashes = await openCrashes(part);
     try {
-      const points = sampleOf(crashes.points, share, seed);
-      console.log(`${crashes.summary}; ${points.length} of ${crashes.points.length} points`);
-      for (const { name, crash } of points) expect(await crash(), name).toEqual([]);
+      const points = sampleOf(crashes.all, share, seed);
+      console.log(`${crashes.summary()}; ${points.length} of ${crashes.all.length} points`);
+      for (const { name, play } of points) expect(await play(), name).toEqual([]);
     } finally {
       await crashes.stop();
     }

@@ -5,7 +5,7 @@
  */
 import { parseArgs } from 'node:util';
 import { compilePackage } from '../../harness/compiled.ts';
-import { sampleOf } from '../orders/orders.ts';
+import { playPoints, sampleOf } from '../support/points.ts';
 import { openCrashes, PARTS } from './crashes.ts';
 
 const USAGE = `npm run crashes -- [--only runs,loops,moves] [--share 1] [--seed 1] [--part 1/2]
@@ -43,22 +43,8 @@ async function main(): Promise<number> {
   let faults = 0;
   try {
     for (const part of parts) {
-      const crashes = await openCrashes(part);
-      const startedAt = performance.now();
-      const points = sampleOf(crashes.points, share, seed).filter((_, index) => index % of === at - 1);
-      try {
-        for (const point of points) {
-          for (const fault of await point.crash()) {
-            faults += 1;
-            console.log(`FAULT  ${part}, ${point.name}: ${fault}`);
-          }
-        }
-      } finally {
-        await crashes.stop();
-      }
-      const seconds = Math.round((performance.now() - startedAt) / 1000);
-      console.log(
-        `${part}: ${crashes.summary}; ${points.length} of ${crashes.points.length} points, in ${seconds} s`,
+      faults += await playPoints(part, await openCrashes(part), (all) =>
+        sampleOf(all, share, seed).filter((_, index) => index % of === at - 1),
       );
     }
   } finally {

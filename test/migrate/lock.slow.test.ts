@@ -54,23 +54,6 @@ function startGraphile() {
 }
 
 describe('another running migrator', () => {
-  test('makes a run wait, and its migrations are not applied again', async () => {
-    const first = run();
-    await midway.reached;
-    const second = run();
-    const { holder } = await second.untilEvent('waiting').then((event) => {
-      if (event.for !== 'lock') throw new Error('the run does not wait for the lock');
-      return event;
-    });
-    expect(holder).toMatchObject((await holderOf(MIGRATION_LOCK_KEY)) ?? {});
-    await midway.leave();
-    expect(await first.outcome).toMatchObject({ ok: true, report: { applied: { length: 3 } } });
-    const outcome = await second.outcome;
-    expect(outcome).toMatchObject({ ok: true, report: { applied: [], attempts: 1 } });
-    expect(outcome.ok && outcome.report.waitedForLockMs).toBeGreaterThan(0);
-    expect(await scene.state()).toEqual(scene.stateAfter(3));
-  });
-
   test('that takes too long is named with process, role and application', async () => {
     const first = startCli(['migrate'], { folder: copy.folder, env: scene.directEnv });
     const ended = collect(first);
@@ -99,8 +82,9 @@ describe('another running migrator', () => {
     expect(await scene.state()).toEqual(scene.stateAfter(3));
   });
 
-  test('that is graphile-migrate itself makes a run wait too', async () => {
-    const graphile = collect(startGraphile());
+  test('that is graphile-migrate itself is named too, and if it is killed, the waiting run replaces it', async () => {
+    const graphile = startGraphile();
+    const graphileEnded = collect(graphile);
     await midway.reached;
     const holder = await holderOf(GRAPHILE_LOCK_KEY);
     const running = run();
@@ -109,18 +93,6 @@ describe('another running migrator', () => {
       ok: false,
       error: { code: 'LOCK_NOT_ACQUIRED', message: expect.stringContaining(`server process ${holder?.pid}`) },
     });
-    await midway.leave();
-    expect(await graphile).toMatchObject({ exitCode: 0 });
-    expect(await running.outcome).toMatchObject({ ok: true, report: { applied: [], attempts: 1 } });
-    expect(await scene.state()).toEqual(scene.stateAfter(3));
-  });
-
-  test('that is graphile-migrate itself and is killed is replaced by the waiting run', async () => {
-    const graphile = startGraphile();
-    const graphileEnded = collect(graphile);
-    await midway.reached;
-    const running = run();
-    await running.untilEvent('waiting');
     graphile.kill('SIGKILL');
     await graphileEnded;
     await midway.leave();

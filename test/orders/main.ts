@@ -8,22 +8,27 @@
 import { readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import pg from 'pg';
+import { compilePackage } from '../../harness/compiled.ts';
 import { connectionTo, databaseUrl } from '../../harness/connection.ts';
 import { runMigrations } from '../../src/index.ts';
+import { playPoints, sampleOf } from '../support/points.ts';
 import { startTestServer } from '../support/servers/test-server.ts';
 import { casesByKind, casesOf } from './cases.ts';
 import { type Case, newTally } from './judge.ts';
-import { renderTally, runCases, sampleOf, startWorker } from './orders.ts';
+import { renderTally, runCases, startWorker } from './orders.ts';
+import { openRuns } from './runs.ts';
 
 interface Options {
   readonly cases: Readonly<Record<string, readonly Case[]>>;
   readonly workers: number;
   /** SQL that changes the schema first, such as a fault that must be found. */
   readonly change: string;
+  /** Which part of the points of runs; undefined for none. */
+  readonly runs: { readonly share: number; readonly seed: number } | undefined;
 }
 
 /** Returns whether no order was wrong. */
-async function main({ cases, workers, change }: Options): Promise<boolean> {
+async function main({ cases, workers, change, runs }: Options): Promise<boolean> {
   const server = await startTestServer({ TEST_DATABASE_URL: process.env.DATABASE_URL, ...process.env });
   const admin = new pg.Client(server.adminUrl);
   await admin.connect();
@@ -57,7 +62,7 @@ async function main({ cases, workers, change }: Options): Promise<boolean> {
       isRight &&= tally.differences.length === 0;
     }
     await Promise.all(crew.map((worker) => worker.close()));
-    return isRight;
+    return (runs === undefined || (await playRuns(server.adminUrl, template, runs))) && isRight;
   } finally {
     for (const name of [...databases.map((database) => database.name), template]) {
       await admin.query(`drop database if exists ${name} with (force)`);
@@ -65,6 +70,20 @@ async function main({ cases, workers, change }: Options): Promise<boolean> {
     for (const role of Object.values(roles)) await admin.query(`drop role if exists ${role}`);
     await admin.end();
     await server.stop();
+  }
+}
+
+async function playRuns(
+  adminUrl: string,
+  template: string,
+  { share, seed }: NonNullable<Options['runs']>,
+): Promise<boolean> {
+  const compiled = await compilePackage();
+  try {
+    const runs = await openRuns(databaseUrl(adminUrl, template), seed);
+    return (await playPoints('runs', runs, (all) => sampleOf(all, share, seed))) === 0;
+  } finally {
+    compiled.remove();
   }
 }
 
@@ -78,10 +97,10 @@ async function runStatement(url: string, text: string): Promise<void> {
   }
 }
 
-const USAGE = `npm run orders -- [--only "a,b"] [--share 1] [--seed 1] [--workers 2] [--change fault.sql]
+const USAGE = `npm run orders -- [--only "a,b"] [--only runs] [--share 1] [--seed 1] [--workers 2] [--change fault.sql]
 It runs on the server of TEST_DATABASE_URL or DATABASE_URL, else on a separate server. --only runs the orders of these
-sessions at each isolation level, and --share a part of all cases, which the seed selects. --change first runs
-a file of SQL, to see whether a fault is found.`;
+sessions at each isolation level, or those of runs of migrations, and --share a part of all cases, which the seed selects.
+--change first runs a file of SQL, to see whether a fault is found.`;
 
 function readNumber(name: string, value: string | undefined, otherwise: number): number {
   const number = Number(value ?? otherwise);
@@ -111,15 +130,19 @@ try {
     const all = Object.entries(casesByKind()).filter(
       ([kind]) => values.kind === undefined || kind === values.kind,
     );
-    const cases =
-      values.only === undefined
+    const isOnlyRuns = values.only === 'runs';
+    const runs =
+      isOnlyRuns || (values.only === undefined && values.kind === undefined) ? { share, seed } : undefined;
+    const cases = isOnlyRuns
+      ? {}
+      : values.only === undefined
         ? Object.fromEntries(all.map(([kind, some]) => [kind, sampleOf(some, share, seed)]))
         : Object.fromEntries(
             values.only.split('|').map((only) => [only, casesOf(only.split(',').map((name) => name.trim()))]),
           );
     const change = values.change === undefined ? '' : readFileSync(values.change, 'utf8');
     const workers = readNumber('workers', values.workers, 2);
-    if (!(await main({ cases, workers, change }))) process.exitCode = 1;
+    if (!(await main({ cases, workers, change, runs }))) process.exitCode = 1;
   }
 } catch (error) {
   console.error(error instanceof Error && error.cause === undefined ? error.message : error);

@@ -1,9 +1,10 @@
 import { expect, test } from 'vitest';
 import { databaseForEachTest } from '../support/databases/test-database.ts';
+import { sampleOf } from '../support/points.ts';
 import { rolesForEachTest } from '../support/roles/roles.ts';
 import { caseOf, casesByKind } from './cases.ts';
 import { type Case, newTally, type Tally } from './judge.ts';
-import { renderTally, runCases, sampleOf, startWorker } from './orders.ts';
+import { renderTally, runCases, startWorker } from './orders.ts';
 
 const database = databaseForEachTest();
 const createRole = rolesForEachTest(database);

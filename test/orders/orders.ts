@@ -1,5 +1,4 @@
 import pg from 'pg';
-import { mulberry32 } from '../support/mulberry32.ts';
 import { ordersOnPaper } from './cases.ts';
 import { Interleaver } from './interleave.ts';
 import { type Case, Judge, nameOf, type Tally } from './judge.ts';
@@ -51,12 +50,6 @@ export async function runCases(crew: readonly Worker[], cases: readonly Case[], 
     cases.filter((one) => one.isMoving === isMoving).reverse(),
   );
   await Promise.all(crew.map((worker) => worker.work((worker.isMoving ? moving : still) ?? [], tally)));
-}
-
-/** A part of what is given, the same for each seed. */
-export function sampleOf<T>(all: readonly T[], share: number, seed: number): readonly T[] {
-  const random = mulberry32(seed);
-  return all.filter(() => random() < share);
 }
 
 /** The numbers in one line, and each difference with its steps. */
