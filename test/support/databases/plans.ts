@@ -23,13 +23,28 @@ export interface Plan {
   readonly sorts: boolean;
 }
 
-/**
- * Runs a statement twice, since the first run also reads the catalog, and describes the second run. Reads by
- * functions in it are included only in the number of pages.
- */
+/** Runs a statement twice, since the first run also reads the catalog, and describes the second run. */
 export async function explain(client: Client, statement: string): Promise<Plan> {
+  await explainOnce(client, statement);
+  return explainOnce(client, statement);
+}
+
+/** Runs a statement twice, and undoes what it did. */
+export async function explainChange(client: Client, statement: string): Promise<Plan> {
+  for (let warm = false; ; warm = true) {
+    await client.query('begin');
+    try {
+      const plan = await explainOnce(client, statement);
+      if (warm) return plan;
+    } finally {
+      await client.query('rollback');
+    }
+  }
+}
+
+/** Reads by functions in the statement are included only in the number of pages. */
+async function explainOnce(client: Client, statement: string): Promise<Plan> {
   const text = `explain (analyze, buffers, timing off, format json) ${statement}`;
-  await client.query(text);
   const { rows } = await client.query<{ 'QUERY PLAN': readonly [{ readonly Plan: Node }] }>(text);
   const top = rows[0]?.['QUERY PLAN'][0].Plan;
   if (top === undefined) throw new Error(`no plan of ${statement}`);
