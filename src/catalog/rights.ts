@@ -59,14 +59,16 @@ select
     )
     when 'not renewed by migrations' then 'select filestore.attach_renewal()'
     else pg_catalog.format(
-      'revoke %s%s on %s %s from %s',
+      'revoke %s%s on %s %s from %s%s',
       pg_catalog.lower(c.privilege),
       ' ('
         || pg_catalog.string_agg(pg_catalog.quote_ident(c.column_name), ', ' order by c.column_name)
         || ')',
       case c.kind when 'column' then 'table' else c.kind end,
       c.object,
-      case c.role_name when 'PUBLIC' then 'public' else pg_catalog.quote_ident(c.role_name) end
+      case c.role_name when 'PUBLIC' then 'public' else pg_catalog.quote_ident(c.role_name) end,
+      -- The role may have passed the right on.
+      case when pg_catalog.starts_with(c.privilege, 'GRANT OPTION') then ' cascade' end
     )
   end as remedy
 from filestore.check_access() c
