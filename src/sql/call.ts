@@ -97,7 +97,12 @@ async function run(client: SqlClient, called: SqlFunction, args: object): Promis
 
 /** An argument that is left out or undefined is not in the statement, so that SQL's default applies. */
 function statementOf(called: SqlFunction, args: object): SqlStatement {
-  const given = Object.entries(args).map(([key, value]) => ({ parameter: parameterOf(called, key), value }));
+  // An instance of a class inherits its accessors: an expected version must not be left out because of that.
+  const inherited = Object.keys(called.parameters).filter((key) => key in args);
+  const given = [...new Set([...Object.keys(args), ...inherited])].map((key) => ({
+    parameter: parameterOf(called, key),
+    value: Reflect.get(args, key) as unknown,
+  }));
   const used = given.filter(({ value }) => value !== undefined);
   refuseMissing(
     called,

@@ -184,6 +184,19 @@ describe('an argument', () => {
     expect(ended.affected_node_ids).toEqual([id, parentId]);
   });
 
+  test('that an instance inherits from its class is given too', async () => {
+    class Upload {
+      readonly parentId = parentId;
+      get name() {
+        return 'inherited';
+      }
+      get sizeBytes() {
+        return 7;
+      }
+    }
+    expect(await createNode(service, new Upload())).toMatchObject({ name: 'inherited', size_bytes: '7' });
+  });
+
   test('with an unknown name is an error with that name, the function and the known names', async () => {
     const args = { parentId, nmae: 'a' } as unknown as { parentId: string; name: string };
     await expect(createNode(service, args)).rejects.toThrow(
