@@ -1,5 +1,4 @@
 import type { Comparison } from './context.ts';
-import { bulk, create, hot } from './create.ts';
 import { compareDesigns } from './designs/measure-designs.ts';
 import { growth } from './growth.ts';
 import { importing } from './import.ts';
@@ -11,8 +10,6 @@ import { runner } from './runner.ts';
 import { measureScans } from './scans/measure-scans.ts';
 import { versions } from './schema-versions.ts';
 import { fold, page, totals } from './total-readings.ts';
-import { trees } from './trees.ts';
-import { move, update } from './update.ts';
 import { watch } from './watch-latency.ts';
 
 interface Listed {
@@ -25,13 +22,7 @@ interface Listed {
 
 /** What `npm run bench` can measure, by the name that `--only` takes. */
 export const COMPARISONS: Readonly<Record<string, Listed>> = {
-  create: {
-    measure: create,
-    help: ['a file by a service; "filled": by a loader that gives parent_path and parent_live'],
-  },
-  bulk: { measure: bulk, help: ['100000 files in one statement'] },
-  hot: { measure: hot, help: ['creates in one directory against creates spread over a thousand'] },
-  fold: { measure: fold, help: ['how fast fold_rollups() is, and what creates notice of it'] },
+  fold: { measure: fold, help: ['how fast fold_rollups() is'] },
   totals: {
     measure: totals,
     help: ['directory_totals() with much pending, against adding up what is pending'],
@@ -39,14 +30,6 @@ export const COMPARISONS: Readonly<Record<string, Listed>> = {
   page: {
     measure: page,
     help: ['list_totals() of 200 directories, against directory_totals() of each and against the view'],
-  },
-  update: { measure: update, help: ['heartbeats and content writes'] },
-  move: { measure: move, help: ['a directory with 20000 and with 100000 nodes below it'] },
-  trees: {
-    measure: trees,
-    help: [
-      'check_integrity(), delete_node(), restore_node(), delete_batch(), purge_deleted() of a large tree',
-    ],
   },
   growth: {
     measure: growth,

@@ -79,18 +79,11 @@ export async function stageFiles(client: Client, tree: Tree, files: number): Pro
 }
 
 /** Inserts the rows of bench.files with one statement, with the parent's path given. `label` makes names unique. */
-export async function loadFiles(
-  client: Client,
-  table: 'filestore.nodes' | 'twin.nodes',
-  label: string,
-): Promise<void> {
-  const twin = table === 'twin.nodes';
+export async function loadFiles(client: Client, label: string): Promise<void> {
   await client.query(
-    `insert into ${table}
-       (backend_mount_id, parent_id, parent_path, parent_live, name, kind, size_bytes, checksum, last_modified_at
-        ${twin ? ', path, depth' : ''})
+    `insert into filestore.nodes
+       (backend_mount_id, parent_id, parent_path, parent_live, name, kind, size_bytes, checksum, last_modified_at)
      select backend_mount_id, parent_id, parent_path, true, name || $1, 'file', size_bytes, checksum, last_modified_at
-        ${twin ? ", parent_path || '/' || name || $1, 6" : ''}
      from bench.files`,
     [label],
   );
@@ -99,7 +92,7 @@ export async function loadFiles(
 export async function createFilledTree(client: Client, directories: number, files: number): Promise<Tree> {
   const tree = await createTree(client, directories);
   await stageFiles(client, tree, files);
-  await loadFiles(client, 'filestore.nodes', '');
+  await loadFiles(client, '');
   await foldAll(client);
   await client.query('vacuum analyze');
   return tree;

@@ -9,7 +9,6 @@ import { makeServerFolder, type ServerFolder } from '../src/testing/embedded/ser
 import { findBinaries } from './bench-server.ts';
 import type { Comparison } from './context.ts';
 import { createFilledTree, type Tree } from './generated-tree.ts';
-import { readHeartbeat } from './heartbeat.ts';
 import { type Insert, type Part, readInserts, readParts } from './insert-parts.ts';
 import { compare } from './measure.ts';
 import { countInstructions, hasValgrind, type Session, type StoppedServer } from './single-user.ts';
@@ -148,8 +147,7 @@ async function prepareStatements(client: Client, tree: Tree): Promise<Readonly<R
     "select id from filestore.nodes where kind = 'file' order by id",
   );
   const ids = rows.map(({ id }) => id);
-  const heartbeat = await readHeartbeat(client);
-  await client.query(heartbeat.many, [ids]);
+  await client.query('select filestore.record_sightings($1::bigint[])', [ids]);
   await client.query('vacuum analyze');
 
   const nodes = (condition: string) => (calls: number) =>
@@ -206,7 +204,7 @@ async function prepareStatements(client: Client, tree: Tree): Promise<Readonly<R
         `(select count(*) from filestore.journal_entries where status = 'succeeded') = ${calls}`,
     },
     'a later heartbeat of a file': ofFile(
-      heartbeat.one('$1'),
+      'select filestore.record_sightings(array[$1])',
       (calls) =>
         `(select count(*) from filestore.view_filestore_active_nodes
           where last_seen_at >= pg_postmaster_start_time()) = ${calls}`,

@@ -16,15 +16,15 @@ const NAME_WIDTH = Math.max(...Object.keys(COMPARISONS).map(({ length }) => leng
 
 export const HELP = `Usage: npm run bench -- [options]
 
-What the guards of the schema cost, measured side by side: in each round here and then the twin (or the other way
-round), a table with the same columns, rows and indexes, but without keys, checks, domains and triggers. The runner is
-compared with other programs. Every ratio is the median of the rounds' ratios. A line without a target is for information.
+Measures the upkeep of the schema, and the runner against other programs, side by side in alternating rounds. "designs"
+also has what the guards cost, against a twin: a table with the same columns, rows and indexes, but without keys, checks,
+domains and triggers. Every ratio is the median of the rounds' ratios. A line without a target is for information.
 
   --only <name,…>     which of the measurements below (all but "versions" and "designs")
   --rounds <n>        rounds of each comparison (5; designs: 3)
   --seconds <n>       length of one measurement under load, after a second that is not counted (10; designs: 1)
   --against <folder>  root of another checkout, for "versions"; without --only, only that is measured
-  --nodes <n>         size of the tree of "trees", "growth" and "scan", versions of "prune" (1000000), nodes of
+  --nodes <n>         size of the tree of "growth" and "scan", versions of "prune" (1000000), nodes of
                       "designs" (100000)
   --designs <key,…>   of "designs": ${DESIGN_KEYS} (all)
   --output <folder>   of "designs": where report.md, its plots and report.json are written (bench-report)

@@ -4,16 +4,13 @@ import { readCommittedMigrations } from '../src/graphile/committed-migrations.ts
 import { PACKAGE_ROOT } from '../src/package-root.ts';
 import { type BenchDatabase, withDatabase } from './bench-server.ts';
 import type { Comparison, Context } from './context.ts';
-import { createRate, createStatement } from './create.ts';
 import { foldAll } from './folding.ts';
 import { createFilledTree, createTree, loadFiles, stageFiles, type Tree } from './generated-tree.ts';
-import { readHeartbeat } from './heartbeat.ts';
 import type { Statement } from './load.ts';
 import { callTime, compare, figuresInTurns, inTurns, type Result, seconds, settle } from './measure.ts';
 import { withOtherSchema } from './other-checkout.ts';
-import { DELETE_TWIN, RESTORE_TWIN, untilZero } from './trees.ts';
 import { changeTwin, createTwin } from './twin.ts';
-import { contentStatement } from './update.ts';
+import { contentStatement, createStatement, writeRate } from './write-rates.ts';
 
 const DIRECTORIES = 1_000;
 const FILES = 100_000;
@@ -22,6 +19,7 @@ const CONNECTIONS = [1, 8, 32] as const;
 const NODES = 20_000;
 /** Number of nodes per statement of sightings and per call of purge_deleted(). */
 const BATCH = 10_000;
+const SIGHTINGS = 'node_sightings';
 
 /** Runs `work` with a database of one of the two schemas. */
 type Open = <T>(work: (database: BenchDatabase) => Promise<T>) => Promise<T>;
@@ -58,15 +56,15 @@ async function rates(
   };
   const measure = async (what: string, connections: number, statement: (tree: Tree) => Statement) => {
     const rate = (side: 'here' | 'other') => () =>
-      createRate(context, databases[side], statement(trees[side]), connections);
+      writeRate(context, databases[side], statement(trees[side]), connections);
     const { here, other } = await inTurns(context.rounds, { here: rate('here'), other: rate('other') });
     const where = `${connections} connection${connections === 1 ? '' : 's'}`;
     context.report(compare(`${what}, ${where}`, '/s', here, other));
   };
   for (const connections of CONNECTIONS) {
-    await measure('create_node()', connections, (tree) => createStatement(tree, 'function', DIRECTORIES));
-    await measure('insert a file', connections, (tree) => createStatement(tree, 'service', DIRECTORIES));
-    await measure('content write', connections, (tree) => contentStatement('filestore.nodes', tree, FILES));
+    await measure('create_node()', connections, (tree) => createStatement(tree, 'function'));
+    await measure('insert a file', connections, (tree) => createStatement(tree, 'insert'));
+    await measure('content write', connections, (tree) => contentStatement(tree, FILES));
     await measure('begin_command() and finish_command()', connections, () => COMMAND);
   }
 }
@@ -119,29 +117,28 @@ async function loads(client: Client): Promise<Figures<keyof typeof LOADS>> {
   const tree = await createTree(client, DIRECTORIES);
   await stageFiles(client, tree, FILES);
   await settle(client);
-  const load = await seconds(() => loadFiles(client, 'filestore.nodes', ''));
+  const load = await seconds(() => loadFiles(client, ''));
   await client.query('vacuum analyze');
   const totals = await callTime(client, 'select * from filestore.directory_totals($1)', [tree.rootId], 1);
   await settle(client);
   const fold = await seconds(() => foldAll(client));
   await client.query('vacuum analyze');
 
-  const heartbeat = await readHeartbeat(client);
   const { rows } = await client.query("select id from filestore.nodes where kind = 'file' order by id");
   const ids: readonly string[] = rows.map(({ id }) => id);
   const pass = async () => {
     await settle(client);
-    const before = await readWritten(client, heartbeat.table);
+    const before = await readWritten(client, SIGHTINGS);
     const time = await seconds(async () => {
       for (let from = 0; from < ids.length; from += BATCH) {
         await client.query({
           name: 'heartbeats',
-          text: heartbeat.many,
+          text: 'select filestore.record_sightings($1::bigint[])',
           values: [ids.slice(from, from + BATCH)],
         });
       }
     });
-    const after = await readWritten(client, heartbeat.table);
+    const after = await readWritten(client, SIGHTINGS);
     return {
       time,
       megabytes: (after.bytes - before.bytes) / 1e6,
@@ -149,7 +146,7 @@ async function loads(client: Client): Promise<Figures<keyof typeof LOADS>> {
     };
   };
   const first = await pass();
-  await client.query(`vacuum analyze filestore.${heartbeat.table}`);
+  await client.query(`vacuum analyze filestore.${SIGHTINGS}`);
   const later = await pass();
   return {
     load,
@@ -219,3 +216,24 @@ async function trees(client: Client): Promise<Figures<keyof typeof TREES>> {
   );
   return { move, delete: deleted, restore, bare, purge };
 }
+
+/** Each call is a separate transaction. */
+async function untilZero(client: Client, text: string): Promise<void> {
+  for (;;) {
+    const { rows } = await client.query(text);
+    if (rows[0].done === 0) return;
+  }
+}
+
+const BELOW = "backend_mount_id = $1 and (path = $2 or (path >= $2 || '/' and path < $2 || '0'))";
+const COUNTED = 'version = version + 1, updated_at = statement_timestamp()';
+
+const DELETE_TWIN = `
+  update twin.nodes
+  set state = 'deleted', deleted_at = statement_timestamp(), live = false, parent_live = null, ${COUNTED}
+  where ${BELOW} and live`;
+
+const RESTORE_TWIN = `
+  update twin.nodes
+  set state = 'active', deleted_at = null, live = true, parent_live = true, ${COUNTED}
+  where ${BELOW} and deleted_at is not null`;

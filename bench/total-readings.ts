@@ -2,10 +2,9 @@ import { randomBytes } from 'node:crypto';
 import type { Client } from 'pg';
 import { withDatabase } from './bench-server.ts';
 import type { Comparison } from './context.ts';
-import { createRate, createStatement } from './create.ts';
-import { foldAll, whileFolding } from './folding.ts';
+import { foldAll } from './folding.ts';
 import { createFilledTree, createTree, loadFiles, stageFiles } from './generated-tree.ts';
-import { atLeast, atMost, callTime, compare, inTurns, seconds, settle, single } from './measure.ts';
+import { atMost, callTime, compare, inTurns, seconds, settle, single } from './measure.ts';
 
 const DIRECTORIES = 1_000;
 const DELTAS = 200_000;
@@ -16,14 +15,14 @@ const PAGE_PENDING = [0, 1_000, 20_000];
 
 const label = () => `-${randomBytes(4).toString('hex')}`;
 
-/** The rate of folding deltas, and its effect on creates. */
-export const fold: Comparison = async (context) => {
-  await withDatabase(context.server, async ({ client }) => {
+/** The rate of folding deltas. */
+export const fold: Comparison = (context) =>
+  withDatabase(context.server, async ({ client }) => {
     const tree = await createTree(client, DIRECTORIES);
     await stageFiles(client, tree, DELTAS);
     const { rate } = await inTurns(context.rounds, {
       async rate() {
-        await loadFiles(client, 'filestore.nodes', label());
+        await loadFiles(client, label());
         await settle(client);
         return DELTAS / (await seconds(() => foldAll(client)));
       },
@@ -33,17 +32,6 @@ export const fold: Comparison = async (context) => {
       single(`fold ${DELTAS} deltas of ${DIRECTORIES} directories at depth 5`, '/s', rate, target),
     );
   });
-  await withDatabase(context.server, async (database) => {
-    const tree = await createTree(database.client, DIRECTORIES);
-    const rate = () => createRate(context, database, createStatement(tree, 'service', DIRECTORIES), 8);
-    const rates = await inTurns(context.rounds, {
-      folding: () => whileFolding(database.url, rate),
-      alone: rate,
-    });
-    const what = 'create during folds every second, against create alone, 8 connections';
-    context.report(compare(what, '/s', rates.folding, rates.alone, atLeast(0.8)));
-  });
-};
 
 const DIRECTORY_TOTALS = 'select * from filestore.directory_totals($1)';
 const BARE_SUM =
@@ -53,7 +41,7 @@ const BARE_SUM =
 export const totals: Comparison = (context) =>
   withDatabase(context.server, async ({ client }) => {
     const tree = await createFilledTree(client, DIRECTORIES, PENDING);
-    await loadFiles(client, 'filestore.nodes', label());
+    await loadFiles(client, label());
     await client.query('vacuum analyze');
     const read = (text: string, values: unknown[]) => () => callTime(client, text, values, context.seconds);
     const times = await inTurns(context.rounds, {
@@ -79,7 +67,7 @@ export const page: Comparison = (context) =>
     const read = (text: string) => () => callTime(client, text, [ids], context.seconds);
     for (const pending of PAGE_PENDING) {
       if (pending > 0) await stageFiles(client, tree, pending);
-      if (pending > 0) await loadFiles(client, 'filestore.nodes', label());
+      if (pending > 0) await loadFiles(client, label());
       const times = await inTurns(context.rounds, {
         list: read('select * from filestore.list_totals($1)'),
         calls: () => seconds(() => callForEach(client, ids)).then((time) => time * 1000),
