@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { command, jsonCommand } from '../support/command-line/answers.ts';
 import { collect, runCli, startCli } from '../support/command-line/command-line.ts';
+import { forgetLast as forgetLastOf } from '../support/databases/fleet-databases.ts';
 import { takePicture } from '../support/databases/picture.ts';
 import { databaseForEachTest } from '../support/databases/test-database.ts';
 import {
@@ -15,8 +16,7 @@ const database = databaseForEachTest();
 const files = committedMigrations();
 const last = files.at(-1) ?? '';
 const recorded = files.map((filename) => `${migrationNumber(filename)}.sql`);
-const forgetLast = () =>
-  database().query('delete from graphile_migrate.migrations where filename = $1', [recorded.at(-1)]);
+const forgetLast = () => forgetLastOf(database());
 
 /** Enough to recognize the SQL of a migration. */
 const lastLineOf = (text: string) => text.trimEnd().split('\n').at(-1) ?? '';

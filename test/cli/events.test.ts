@@ -5,6 +5,7 @@ import { PACKAGE_ROOT } from '../../src/package-root.ts';
 import { MIGRATION_LOCK_KEY } from '../../src/session/lock-holder.ts';
 import { command } from '../support/command-line/answers.ts';
 import { type CliResult, collect, runCli, startCli } from '../support/command-line/command-line.ts';
+import { forgetLast } from '../support/databases/fleet-databases.ts';
 import { databaseForEachTest } from '../support/databases/test-database.ts';
 import { committedMigrations } from '../support/packages/committed-files.ts';
 import { until } from '../support/until.ts';
@@ -66,7 +67,30 @@ describe('migrate --events', () => {
     expect(stderr).not.toContain('survey');
   });
 
+  test('with --dry-run prints the document alone', async () => {
+    const result = await migrate('--dry-run');
+    expect(result.exitCode, result.output).toBe(0);
+    expect(linesOf(result)).toMatchObject([{ type: 'result', dryRun: true, pending: expect.any(Array) }]);
+  });
+
+  test.each([
+    [['migrate', '--events'], { DATABASE_URL: 'nonsense' }, 'SETTINGS_INVALID'],
+    [['migrate', '--events'], { NODE_ENV: 'production' }, 'SETTINGS_INVALID'],
+    [['migrate', '--events', '--force'], {}, 'WRONG_USAGE'],
+    [['status', '--events'], {}, 'WRONG_USAGE'],
+  ])('that cannot begin, as in %j with %j, ends with the code too', async (args, env, code) => {
+    const result = await runCli(args, { env });
+    expect(result.exitCode).toBe(2);
+    expect(linesOf(result).at(-1)).toMatchObject({ type: 'result', ok: false, error: { code } });
+  });
+});
+
+describe('migrate --events of a database', () => {
+  const database = databaseForEachTest();
+  const migrate = (...args: readonly string[]) => command(['migrate', '--events', ...args], database().url);
+
   test('prints an event when it happens', async () => {
+    await forgetLast(database());
     const holder = await database().connect();
     await holder.query(`select pg_advisory_lock(${MIGRATION_LOCK_KEY})`);
     const child = startCli(['migrate', '--events'], { env: { DATABASE_URL: database().url } });
@@ -86,6 +110,7 @@ describe('migrate --events', () => {
   });
 
   test('of a run that fails ends with the code of the error, in the span of the run and in the document', async () => {
+    await forgetLast(database());
     const holder = await database().connect();
     await holder.query(`select pg_advisory_lock(${MIGRATION_LOCK_KEY})`);
     const result = await migrate();
@@ -102,32 +127,14 @@ describe('migrate --events', () => {
     expect(result.stderr).toMatch(/^LOCK_NOT_ACQUIRED: /m);
   });
 
-  test('with --dry-run prints the document alone', async () => {
-    const result = await migrate('--dry-run');
-    expect(result.exitCode, result.output).toBe(0);
-    expect(linesOf(result)).toMatchObject([{ type: 'result', dryRun: true, pending: expect.any(Array) }]);
-  });
-
-  test.each([
-    [['migrate', '--events'], { DATABASE_URL: 'nonsense' }, 'SETTINGS_INVALID'],
-    [['migrate', '--events'], { NODE_ENV: 'production' }, 'SETTINGS_INVALID'],
-    [['migrate', '--events', '--force'], {}, 'WRONG_USAGE'],
-    [['status', '--events'], {}, 'WRONG_USAGE'],
-  ])('that cannot begin, as in %j with %j, ends with the code too', async (args, env, code) => {
-    const result = await runCli(args, { env });
-    expect(result.exitCode).toBe(2);
-    expect(linesOf(result).at(-1)).toMatchObject({ type: 'result', ok: false, error: { code } });
-  });
-});
-
-describe('migrate --events with nothing pending', () => {
-  const migrated = databaseForEachTest();
-
-  test.each([[[]], [['--json']]])('and %j prints what was looked at, and the document', async (more) => {
-    const result = await command(['migrate', '--events', ...more], migrated().url);
-    expect(result.exitCode, result.output).toBe(0);
-    const lines = linesOf(result);
-    expect(typesOf(lines)).toEqual(['connect', 'survey', 'plan', 'run', 'result']);
-    expect(lines.at(-1)).toMatchObject({ type: 'result', ok: true });
-  });
+  test.each([[[]], [['--json']]])(
+    'with nothing pending and %j prints what was looked at, and the document',
+    async (more) => {
+      const result = await migrate(...more);
+      expect(result.exitCode, result.output).toBe(0);
+      const lines = linesOf(result);
+      expect(typesOf(lines)).toEqual(['connect', 'survey', 'plan', 'run', 'result']);
+      expect(lines.at(-1)).toMatchObject({ type: 'result', ok: true });
+    },
+  );
 });

@@ -1,19 +1,30 @@
 import { expect, test } from 'vitest';
 import { runCli } from '../support/command-line/command-line.ts';
-import { databaseForEachTest } from '../support/databases/test-database.ts';
+import { databaseForFile } from '../support/databases/test-database.ts';
 import { committedMigrations } from '../support/packages/committed-files.ts';
-import { createMount, createNode, one } from '../support/rows/nodes.ts';
+import { one } from '../support/rows/nodes.ts';
 
-const database = databaseForEachTest('empty');
+const empty = databaseForFile('empty');
+const database = databaseForFile();
 
-const migrate = () => runCli(['migrate'], { env: { DATABASE_URL: database().url } });
+const { length } = committedMigrations();
+const run = (command: string, url: string) => runCli([command], { env: { DATABASE_URL: url } });
 
-test('prints each migration with its time, and a summary', async () => {
-  const { exitCode, stdout, stderr } = await migrate();
+test('migrate prints each migration with its time, and a summary; status reports pending and current, and changes nothing', async () => {
+  const { url } = empty();
+  const before = await run('status', url);
+  expect(before.exitCode).toBe(3);
+  expect(before.stdout).toContain(
+    `empty\n0 migrations applied, ${length} pending\nPENDING  ${committedMigrations()[0]}`,
+  );
+  expect(await one(empty(), "select to_regnamespace('graphile_migrate') as schema")).toEqual({
+    schema: null,
+  });
+
+  const { exitCode, stdout, stderr } = await run('migrate', url);
   // A busy machine takes longer than a second, and then the progress of index builds is printed.
   const unexpected = stderr.split('\n').filter((line) => !/^(\S+\.sql: running for .*)?$/.test(line));
   expect({ exitCode, unexpected }).toEqual({ exitCode: 0, unexpected: [] });
-  const { length } = committedMigrations();
   expect(stdout).toMatch(new RegExp(`PostgreSQL \\d+.*: ${length} migrations to apply\n`));
   expect([...stdout.matchAll(/^OK {2}(\S+) {2}\(\d+ ms\)$/gm)].map(([, filename]) => filename)).toEqual(
     committedMigrations(),
@@ -21,73 +32,18 @@ test('prints each migration with its time, and a summary', async () => {
   expect(stdout).toMatch(
     new RegExp(`Done: applied ${length} migrations, 0 applied earlier \\(\\d+ ms\\)\n$`),
   );
-});
-
-test('run again does nothing', async () => {
-  await migrate();
-  const before = await database().query(
-    'select hash, date from graphile_migrate.migrations order by filename',
-  );
-  const { exitCode, stdout } = await migrate();
-  expect(exitCode).toBe(0);
-  expect(stdout).toContain(`Up to date: ${committedMigrations().length} migrations applied earlier`);
-  expect(
-    await database().query('select hash, date from graphile_migrate.migrations order by filename'),
-  ).toEqual(before);
-});
-
-test.each(['drop schema graphile_migrate cascade', 'truncate graphile_migrate.migrations'])(
-  'run after the bookkeeping was lost (%s) keeps every row and rule',
-  async (loss) => {
-    await migrate();
-    const mount = await createMount(database());
-    await createNode(database(), mount, mount.rootId, 'kept.txt');
-    await database().query(loss);
-    const { exitCode, stdout } = await migrate();
-    expect(exitCode).toBe(0);
-    expect(stdout).toContain(`applied ${committedMigrations().length} migrations`);
-    expect(await database().query('select path, version from filestore.nodes order by path')).toEqual([
-      { path: '', version: 1 },
-      { path: 'kept.txt', version: 1 },
-    ]);
-    await expect(createNode(database(), mount, mount.rootId, 'kept.txt')).rejects.toMatchObject({
-      code: '23505',
-    });
-    await expect(createNode(database(), mount, mount.rootId, '..')).rejects.toMatchObject({ code: '23514' });
-  },
-);
-
-test('leaves the tables that the service needs', async () => {
-  await migrate();
-  const tables = await database().query(
-    "select table_name from information_schema.tables where table_schema = 'filestore'",
-  );
-  expect(tables.map(({ table_name }) => table_name)).toEqual(
-    expect.arrayContaining([
-      'backend_mounts',
-      'journal_entries',
-      'nodes',
-      'rollups',
-      'snapshots',
-      'view_filestore_active_nodes',
-    ]),
-  );
-});
-
-test('status reports pending with exit code 3 and current with 0, and changes nothing', async () => {
-  const status = () => runCli(['status'], { env: { DATABASE_URL: database().url } });
-  const before = await status();
-  expect(before.exitCode).toBe(3);
-  const { length } = committedMigrations();
-  expect(before.stdout).toContain(
-    `empty\n0 migrations applied, ${length} pending\nPENDING  ${committedMigrations()[0]}`,
-  );
-  expect(await one(database(), "select to_regnamespace('graphile_migrate') as schema")).toEqual({
-    schema: null,
-  });
-  await migrate();
-  expect(await status()).toMatchObject({
+  expect(await run('status', url)).toMatchObject({
     exitCode: 0,
     stdout: expect.stringContaining(`${length} migrations applied, 0 pending`),
   });
+});
+
+test('migrate run again does nothing', async () => {
+  const history = () =>
+    database().query('select hash, date from graphile_migrate.migrations order by filename');
+  const before = await history();
+  const { exitCode, stdout } = await run('migrate', database().url);
+  expect(exitCode).toBe(0);
+  expect(stdout).toContain(`Up to date: ${length} migrations applied earlier`);
+  expect(await history()).toEqual(before);
 });

@@ -121,11 +121,6 @@ describe('with --json', () => {
     expect(result.output).not.toContain(ESCAPE);
   });
 
-  test.each(['migrate --dry-run', 'status', 'verify'])('stdout is one document of %s', async (command) => {
-    const args = command.split(' ');
-    expect(documentOf(await cli(...args, '--json'))).toMatchObject({ command: args[0] });
-  });
-
   test('stdout has the error of a failed run, with the applied migrations', async () => {
     const broken = copy.addMigration('broken', 'select nothing;');
     const result = await cli('migrate', '--json');
@@ -141,16 +136,5 @@ describe('with --json', () => {
       },
     });
     expect(result.stderr).toContain('MIGRATION_FAILED: ');
-  });
-
-  test('stdout has the error of a run that gets a signal', async () => {
-    const report = await startReport(database());
-    const child = startCli(['migrate', '--json'], { folder: copy.folder, env: environment() });
-    const ended = collect(child);
-    await untilBlocked(database(), 'create index concurrently');
-    child.kill('SIGTERM');
-    const result = await ended;
-    await report.query('commit');
-    expect(documentOf(result)).toMatchObject({ ok: false, error: { code: 'RUN_ABORTED', applied: [] } });
   });
 });

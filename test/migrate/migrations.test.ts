@@ -4,17 +4,20 @@ import { describe, expect, test } from 'vitest';
 import { connectionTo } from '../../harness/connection.ts';
 import { assertMigrated, type MigrationEvent, migrationStatus, runMigrations } from '../../src/index.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
-import { databaseForEachTest } from '../support/databases/test-database.ts';
+import { forgetLast } from '../support/databases/fleet-databases.ts';
+import { createDatabase, databaseForEachTest } from '../support/databases/test-database.ts';
 import { committedMigrations, migrationNumber } from '../support/packages/committed-files.ts';
 import { one } from '../support/rows/nodes.ts';
 import { until } from '../support/until.ts';
 
-const database = databaseForEachTest('empty');
-const env = () => ({ DATABASE_URL: database().url });
-
 describe('runMigrations', () => {
-  test('reports applied and earlier migrations', async () => {
-    const first = await runMigrations({ env: env() });
+  const database = databaseForEachTest('empty');
+
+  test('reports applied and earlier migrations, and records the same rows as graphile-migrate', async () => {
+    const env = { DATABASE_URL: database().url };
+    const events: MigrationEvent[] = [];
+    const onEvent = (event: MigrationEvent) => events.push(event);
+    const first = await runMigrations({ connection: connectionTo(database().url), env: {}, onEvent });
     expect(first).toMatchObject({
       applied: committedMigrations().map((filename) => ({
         filename,
@@ -26,35 +29,17 @@ describe('runMigrations', () => {
       serverVersion: expect.stringMatching(/^\d+/),
     });
     expect(first.applied.every(({ durationMs }) => durationMs > 0)).toBe(true);
-    expect(await runMigrations({ env: env() })).toMatchObject({
-      applied: [],
-      alreadyApplied: committedMigrations().length,
-    });
-  });
-
-  test('reports events as they happen', async () => {
-    const events: MigrationEvent[] = [];
-    await runMigrations({ env: env(), onEvent: (event) => events.push(event) });
     // A migration that takes a second or more reports its progress.
     const types = events.map(({ type }) => type).filter((type) => !['progress', 'span'].includes(type));
     expect(types).toEqual([
       'plan',
       ...committedMigrations().flatMap(() => ['migration-start', 'migration-end']),
     ]);
-  });
-
-  test('records the same rows as graphile-migrate', async () => {
-    const { applied } = await runMigrations({ env: env() });
-    const rows = await database().query(
-      'select filename, hash from graphile_migrate.migrations order by filename',
+    expect(
+      await database().query('select filename, hash from graphile_migrate.migrations order by filename'),
+    ).toEqual(
+      first.applied.map(({ filename, hash }) => ({ filename: `${migrationNumber(filename)}.sql`, hash })),
     );
-    expect(rows).toEqual(
-      applied.map(({ filename, hash }) => ({ filename: `${migrationNumber(filename)}.sql`, hash })),
-    );
-  });
-
-  test('leaves no connection behind', async () => {
-    await runMigrations({ env: env() });
     // A server process may end a moment after its client has closed the connection.
     await until(async () => {
       const left = await database().query(
@@ -62,12 +47,9 @@ describe('runMigrations', () => {
       );
       return left.length === 0;
     });
-  });
-
-  test('uses the given connection instead of the environment', async () => {
-    await runMigrations({ connection: connectionTo(database().url), env: {} });
-    expect(await one(database(), "select to_regclass('filestore.nodes') is not null as there")).toEqual({
-      there: true,
+    expect(await runMigrations({ env })).toMatchObject({
+      applied: [],
+      alreadyApplied: committedMigrations().length,
     });
   });
 
@@ -79,26 +61,20 @@ describe('runMigrations', () => {
   });
 });
 
+const database = databaseForEachTest();
+const env = () => ({ DATABASE_URL: database().url });
+
 describe('migrationStatus', () => {
-  test('follows a database from empty to current', async () => {
-    expect(await migrationStatus({ env: env() })).toMatchObject({
-      state: 'empty',
-      applied: [],
-      pending: committedMigrations(),
-    });
-    await runMigrations({ env: env() });
+  test('follows a database to another history', async () => {
     expect(await migrationStatus({ env: env() })).toMatchObject({
       state: 'current',
       pending: [],
       problems: [],
     });
-    const last = committedMigrations().slice(-1);
-    await database().query('delete from graphile_migrate.migrations where filename = any ($1)', [
-      last.map((filename) => `${migrationNumber(filename)}.sql`),
-    ]);
+    await forgetLast(database());
     expect(await migrationStatus({ env: env() })).toMatchObject({
       state: 'pending',
-      pending: last,
+      pending: committedMigrations().slice(-1),
     });
     await database().query(
       "update graphile_migrate.migrations set hash = 'sha1:00' where filename = (select max(filename) from graphile_migrate.migrations)",
@@ -110,7 +86,6 @@ describe('migrationStatus', () => {
   });
 
   test('works for a role that may only read', async () => {
-    await runMigrations({ env: env() });
     const reader = `${database().name}_reader`;
     await database().query(`create role ${reader} login password 'reader'`);
     await database().query(`grant usage on schema graphile_migrate to ${reader}`);
@@ -124,28 +99,30 @@ describe('migrationStatus', () => {
   });
 });
 
-describe('assertMigrated', () => {
-  test('names the command that applies pending migrations, and passes afterwards', async () => {
-    const refusal = await assertMigrated({ env: env() }).catch((error) => error);
+test('an empty database lacks all migrations: services are told the command that applies them, and nothing is changed', async () => {
+  const empty = await createDatabase('empty');
+  try {
+    const env = { DATABASE_URL: empty.url };
+    expect(await migrationStatus({ env })).toMatchObject({
+      state: 'empty',
+      applied: [],
+      pending: committedMigrations(),
+    });
+    const refusal = await assertMigrated({ env }).catch((error) => error);
     expect(refusal).toMatchObject({ code: 'NOT_MIGRATED', pending: committedMigrations() });
-    expect(refusal.message).toContain(`Database "${database().name}"`);
+    expect(refusal.message).toContain(`Database "${empty.name}"`);
     const [first, last] = [committedMigrations()[0], committedMigrations().at(-1)];
     expect(refusal.message).toContain(
       `lacks ${committedMigrations().length} migrations (${first} to ${last}).`,
     );
-
     const [, script = ''] = /npm run (\S+)$/.exec(refusal.message) ?? [];
     const manifest = JSON.parse(readFileSync(join(PACKAGE_ROOT, 'package.json'), 'utf8'));
     expect(manifest.scripts[script]).toMatch(/ dev\/cli\.ts migrate$/);
-
-    await runMigrations({ env: env() });
-    expect(await assertMigrated({ env: env() })).toBeUndefined();
-  });
-
-  test('changes nothing in a database that it refuses', async () => {
-    await expect(assertMigrated({ env: env() })).rejects.toMatchObject({ code: 'NOT_MIGRATED' });
-    expect(await one(database(), "select to_regnamespace('graphile_migrate') as schema")).toEqual({
+    expect(await one(empty, "select to_regnamespace('graphile_migrate') as schema")).toEqual({
       schema: null,
     });
-  });
+  } finally {
+    await empty.drop();
+  }
+  expect(await assertMigrated({ env: env() })).toBeUndefined();
 });

@@ -1,15 +1,15 @@
-import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, inject, test } from 'vitest';
 import { copyPackage } from '../../harness/package-copy.ts';
 import { runMigrations } from '../../src/index.ts';
 import { runCli } from '../support/command-line/command-line.ts';
+import { forgetLast } from '../support/databases/fleet-databases.ts';
 import { databaseForEachTest } from '../support/databases/test-database.ts';
-import { committedMigrations } from '../support/packages/committed-files.ts';
 import { canUse } from '../support/processes/programs.ts';
 import { type PgBouncer, pgbouncerBinary, startPgbouncer } from '../support/servers/pgbouncer.ts';
 import { lookAtSessions } from '../support/servers/pooled-sessions.ts';
 
 describe.skipIf(!canUse('pgbouncer', pgbouncerBinary() !== undefined))('PgBouncer in session mode', () => {
-  const database = databaseForEachTest('empty');
+  const database = databaseForEachTest();
   let bouncer: PgBouncer;
   beforeAll(async () => {
     // Without "discard all" after each client, so that the test can find what a run leaves.
@@ -20,6 +20,10 @@ describe.skipIf(!canUse('pgbouncer', pgbouncerBinary() !== undefined))('PgBounce
     });
   });
   afterAll(() => bouncer?.stop());
+  beforeEach(async () => {
+    await forgetLast(database());
+    await database().disconnect();
+  });
 
   const trusted = (pooler = bouncer) => ({
     DATABASE_URL: pooler.url(database().name),
@@ -60,7 +64,7 @@ describe.skipIf(!canUse('pgbouncer', pgbouncerBinary() !== undefined))('PgBounce
   test('is accepted when the setting says session, and its sessions are like new afterwards', async () => {
     await expectCleanSessions(async () => {
       expect(await runMigrations({ env: trusted() })).toMatchObject({
-        applied: { length: committedMigrations().length },
+        applied: { length: 1 },
         schema: { state: 'same' },
       });
     });

@@ -285,4 +285,17 @@ describe('the settings of a run', () => {
       expect.objectContaining({ code: 'SETTINGS_INVALID', setting: `settings.${name}` }),
     );
   });
+
+  test.each([
+    ['FILESTORE_MIGRATION_LOCK_WAIT_MS', '5m'],
+    ['FILESTORE_MIGRATION_LOCK_TIMEOUT_MS', '-1'],
+    ['FILESTORE_MIGRATION_CHECK_TIMEOUT_MS', '1 min'],
+    ['FILESTORE_MIGRATION_STATEMENT_TIMEOUT_MS', '1.5'],
+    ['FILESTORE_MIGRATION_CONNECT_WAIT_MS', 'soon'],
+  ])('are refused by name: %s=%s', (variable, value) => {
+    const message = expect.stringContaining(`"${value}", which is not a whole number`);
+    expect(() => migrationSettings({ [variable]: value }, {})).toThrow(
+      expect.objectContaining({ code: 'SETTINGS_INVALID', setting: variable, message }),
+    );
+  });
 });
