@@ -1,15 +1,9 @@
-import { beforeEach, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { sendAndBlock } from '../support/databases/concurrency.ts';
-import { databaseForEachTest } from '../support/databases/test-database.ts';
 import { one } from '../support/rows/nodes.ts';
-import { createImportMount, stage } from '../support/rows/staged.ts';
+import { importDatabaseForEachTest, key, stage } from '../support/rows/staged.ts';
 
-const database = databaseForEachTest();
-let key: string;
-
-beforeEach(async () => {
-  key = await createImportMount(database());
-});
+const database = importDatabaseForEachTest();
 
 /** Begins the import of a call in an open transaction, as the call itself does, and returns its number and connection. */
 async function beginImport(tables: string) {

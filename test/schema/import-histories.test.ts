@@ -1,15 +1,9 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import { sendAndBlock } from '../support/databases/concurrency.ts';
-import { databaseForEachTest } from '../support/databases/test-database.ts';
 import { one } from '../support/rows/nodes.ts';
-import { createImportMount, type Fault, type Row, stage } from '../support/rows/staged.ts';
+import { type Fault, importDatabaseForEachTest, key, type Row, stage } from '../support/rows/staged.ts';
 
-const database = databaseForEachTest();
-let key: string;
-
-beforeEach(async () => {
-  key = await createImportMount(database());
-});
+const database = importDatabaseForEachTest();
 
 const TABLES = "'old.nodes', 'old.versions'";
 const call = (options = '', tables = TABLES) => `call filestore.import_nodes('${key}', ${tables}${options})`;

@@ -1,12 +1,16 @@
 import { beforeEach, describe, expect, test } from 'vitest';
-import { databaseForEachTest } from '../support/databases/test-database.ts';
-import { createImportMount, type Fault, type Row, stage } from '../support/rows/staged.ts';
+import {
+  createImportMount,
+  type Fault,
+  importDatabaseForEachTest,
+  key,
+  type Row,
+  stage,
+} from '../support/rows/staged.ts';
 
-const database = databaseForEachTest();
-let key: string;
+const database = importDatabaseForEachTest();
 
 beforeEach(async () => {
-  key = await createImportMount(database());
   await createImportMount(database(), 'local');
 });
 

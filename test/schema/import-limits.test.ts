@@ -1,14 +1,8 @@
-import { beforeEach, describe, expect, test } from 'vitest';
-import { databaseForEachTest } from '../support/databases/test-database.ts';
+import { describe, expect, test } from 'vitest';
 import { one } from '../support/rows/nodes.ts';
-import { createImportMount, type Fault, type Row, stage } from '../support/rows/staged.ts';
+import { type Fault, importDatabaseForEachTest, key, type Row, stage } from '../support/rows/staged.ts';
 
-const database = databaseForEachTest();
-let key: string;
-
-beforeEach(async () => {
-  key = await createImportMount(database());
-});
+const database = importDatabaseForEachTest();
 
 const MOMENT = '2025-01-02T03:04:05.678Z';
 

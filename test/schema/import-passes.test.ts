@@ -1,22 +1,17 @@
-import { beforeEach, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { sendAndBlock } from '../support/databases/concurrency.ts';
-import { asAdmin, databaseForEachTest } from '../support/databases/test-database.ts';
+import { asAdmin } from '../support/databases/test-database.ts';
 import { rolesForEachTest } from '../support/roles/roles.ts';
 import { one } from '../support/rows/nodes.ts';
-import { createImportMount, stage } from '../support/rows/staged.ts';
+import { importDatabaseForEachTest, key, stage } from '../support/rows/staged.ts';
 
-const database = databaseForEachTest();
+const database = importDatabaseForEachTest();
 const createRole = rolesForEachTest(database);
 const connectAs = async (level: 'service' | 'operator') => {
   const role = await createRole();
   await database().query('select filestore.grant_access($1, $2)', [role.name, level]);
   return role.connect();
 };
-let key: string;
-
-beforeEach(async () => {
-  key = await createImportMount(database());
-});
 
 const call = (batch = 10_000) => `call filestore.import_nodes('${key}', 'old.nodes', batch => ${batch})`;
 const problems = () => database().query('select * from filestore.check_integrity()');

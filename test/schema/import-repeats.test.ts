@@ -1,14 +1,8 @@
-import { beforeEach, describe, expect, test } from 'vitest';
-import { databaseForEachTest } from '../support/databases/test-database.ts';
+import { describe, expect, test } from 'vitest';
 import { one } from '../support/rows/nodes.ts';
-import { createImportMount, type Row, stage } from '../support/rows/staged.ts';
+import { importDatabaseForEachTest, key, type Row, stage } from '../support/rows/staged.ts';
 
-const database = databaseForEachTest();
-let key: string;
-
-beforeEach(async () => {
-  key = await createImportMount(database());
-});
+const database = importDatabaseForEachTest();
 
 const check = async () =>
   (

@@ -1,3 +1,5 @@
+import { beforeEach } from 'vitest';
+import { databaseEmptiedAfterEachTest, type TestDatabase } from '../databases/test-database.ts';
 import { one, type Sql } from './nodes.ts';
 
 /** A staged row, by the names of its columns. */
@@ -55,4 +57,17 @@ export async function createImportMount(sql: Sql, key = 'imported'): Promise<str
     [key],
   );
   return key;
+}
+
+/** The key of the bucket into which a test imports. */
+export const key = 'imported';
+
+/** A database with that bucket, and nothing staged, before each test. */
+export function importDatabaseForEachTest(): () => TestDatabase {
+  const database = databaseEmptiedAfterEachTest();
+  beforeEach(async () => {
+    await database().query('drop schema if exists old cascade');
+    await createImportMount(database(), key);
+  });
+  return database;
 }
