@@ -1,6 +1,7 @@
-import { beforeEach, expect, test } from 'vitest';
+import { beforeAll, beforeEach, expect, test } from 'vitest';
+import { keepRows } from '../../support/databases/kept-rows.ts';
 import {
-  databaseEmptiedAfterEachTest,
+  databaseForFile,
   type TestDatabase,
   withoutTriggers,
 } from '../../support/databases/test-database.ts';
@@ -26,9 +27,10 @@ export interface Catalogue {
 
 /** Everything is folded, seen, and scanned from a on by a scan that runs. */
 export function catalogueForEachTest(): () => Catalogue {
-  const database = databaseEmptiedAfterEachTest();
+  const database = databaseForFile();
   let catalogue: Catalogue;
-  beforeEach(async () => {
+  let putBack: () => Promise<void>;
+  beforeAll(async () => {
     const sql = database();
     const mount = await createMount(sql);
     const other = await createMount(sql);
@@ -63,7 +65,9 @@ export function catalogueForEachTest(): () => Catalogue {
         root: mount.rootId,
       },
     };
+    putBack = await keepRows(sql);
   });
+  beforeEach(() => putBack());
   return () => catalogue;
 }
 
@@ -94,6 +98,7 @@ async function breakRows(
     for (const statement of statements) await client.query(statement);
   } finally {
     for (const { name, table } of rows) await client.query(`alter table ${table} enable trigger "${name}"`);
+    await client.end();
   }
 }
 
@@ -112,7 +117,6 @@ const FOUND = {
 export function runBreaks(breaks: readonly Break[], catalogue: () => Catalogue): void {
   test.each(breaks)('$rule: $what', async (each) => {
     const { database, ids } = catalogue();
-    expect(await namesOf(database)).toEqual([]);
     await breakRows(database, each, ids);
     expect(await namesOf(database)).toEqual([...each.named].sort());
     await heal(database, { ...FOUND, ...each.chosen });

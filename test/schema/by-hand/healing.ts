@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Client } from 'pg';
 import { PACKAGE_ROOT } from '../../../src/package-root.ts';
+import { withClient } from '../../../src/testing/with-client.ts';
 import { type TestDatabase, withoutTriggers } from '../../support/databases/test-database.ts';
 import { examplesOf } from '../../support/packages/examples.ts';
 
@@ -87,12 +88,14 @@ function chooseFirst(problems: readonly Problem[], remedies: readonly Remedy[]) 
   return found.sort((a, b) => a.place - b.place)[0];
 }
 
+let remedies: readonly Remedy[] | undefined;
+
 /** Carries out the documented remedy of one problem, again and again until there is none, and returns what was healed. */
 export async function heal(
   database: TestDatabase,
   chosen: Readonly<Record<string, string>>,
 ): Promise<readonly string[]> {
-  const remedies = readRemedies();
+  remedies ??= readRemedies();
   const healed: string[] = [];
   while (healed.length < 40) {
     const first = chooseFirst(await readProblems(database), remedies);
@@ -105,7 +108,7 @@ export async function heal(
       for (const statement of remedy.statements) await client.query(fill(statement, values));
     };
     if (remedy.isWithoutGuards) await withoutTriggers(database, run);
-    else await run(await database.connectAsSuperuser());
+    else await withClient(database.superuserUrl, run);
     healed.push(problem.problem);
   }
   throw new Error(`not healed: ${healed.join(', ')}`);
