@@ -85,63 +85,6 @@ describe('a copy', () => {
     });
   });
 
-  test('into a directory that is being deleted waits, and is refused', async () => {
-    await first.query('begin');
-    await writersOn(first).remove(above, { recursive: true });
-    const copy = await sendAndBlock(second, COPY, [source, target, 'copy']);
-    expect(copy.waits).toBe(true);
-    await first.query('commit');
-    expect(await copy.outcome).toMatchObject({ ok: false, error: refusal('FS404', '"t/u"') });
-    expect(await copied()).toEqual([]);
-    await expectSound();
-  });
-
-  test.each([
-    ['created', () => writersOn(second).create(deep, 'late'), 'nodes_not_empty'],
-    ['changed', () => second.query('select filestore.merge_metadata($1, \'{"x": 1}\')', [deep]), undefined],
-    ['deleted', () => writersOn(second).remove(deep), undefined],
-  ])(
-    'and a delete of its source at REPEATABLE READ are refused when a node was %s in between',
-    async (_, change, reason) => {
-      await first.query('begin isolation level repeatable read');
-      await first.query(COPY, [source, target, 'copy']);
-      await change();
-      const removal = first.query('select filestore.delete_node($1, recursive => true)', [source]);
-      await expect(removal).rejects.toMatchObject({
-        code: reason === undefined ? '40001' : 'FS409',
-        constraint: reason,
-      });
-      await first.query('rollback');
-      expect(await copied()).toEqual([]);
-    },
-  );
-
-  test('makes a delete of the tree around it wait, which then also deletes the copy', async () => {
-    await first.query('begin');
-    await first.query(COPY, [source, target, 'copy']);
-    const removal = await sendAndBlock(second, 'select filestore.delete_node($1, recursive => true)', [
-      above,
-    ]);
-    expect(removal.waits).toBe(true);
-    await first.query('commit');
-    expect(await removal.outcome).toMatchObject({ ok: true });
-    expect(await livePaths(database(), other.id)).toEqual([]);
-    await expectSound();
-  });
-
-  test('with the same name as a concurrent copy waits, and is refused when that one commits', async () => {
-    await first.query('begin');
-    await first.query(COPY, [source, target, 'copy']);
-    const copy = await sendAndBlock(second, COPY, [inner, target, 'copy']);
-    expect(copy.waits).toBe(true);
-    await first.query('commit');
-    expect(await copy.outcome).toMatchObject({
-      ok: false,
-      error: { ...refusal('FS409', '"copy"'), constraint: 'nodes_name_taken' },
-    });
-    await expectSound();
-  });
-
   test('and a delete of its source in one transaction do not deadlock with the same in the opposite direction', async () => {
     await first.query('begin');
     await second.query('begin');
@@ -189,25 +132,6 @@ describe('a copy', () => {
 describe('create_nodes', () => {
   const batch = (...ids: readonly string[]) =>
     JSON.stringify(ids.map((parent_id) => ({ parent_id, name: 'new' })));
-
-  test('in a directory that is being moved waits, and uses the new path', async () => {
-    await first.query('begin');
-    await writersOn(first).move(source, { name: 'moved' });
-    const create = await sendAndBlock(second, CREATE, [batch(deep)]);
-    expect(create.waits).toBe(true);
-    await first.query('commit');
-    expect(await create.outcome).toMatchObject({ ok: true, result: { rows: [{ path: 'moved/x/y/new' }] } });
-  });
-
-  test('in several directories, one of which is being deleted, waits, and creates nothing', async () => {
-    await first.query('begin');
-    await writersOn(first).remove(inner, { recursive: true });
-    const create = await sendAndBlock(second, CREATE, [batch(target, deep)]);
-    expect(create.waits).toBe(true);
-    await first.query('commit');
-    expect(await create.outcome).toMatchObject({ ok: false, error: refusal('FS404', deep) });
-    expect(await livePaths(database(), other.id)).toEqual(['t', 't/u']);
-  });
 
   test('in several directories that another transaction moves one by one does not deadlock with it', async () => {
     await first.query('begin');

@@ -179,23 +179,6 @@ test('another version than expected is refused', async () => {
   });
 });
 
-test('a merge waits for a move of its target, and then finds the name free', async () => {
-  const mover = await connectAs('service');
-  await mover.query('begin');
-  await mover.query("select filestore.move_node($1, new_name => 'moved')", [await idAt('to/from')]);
-  const { waits, outcome } = await sendAndBlock(
-    service,
-    "select * from filestore.copy_tree($1, $2, on_conflict => 'overwrite')",
-    [await idAt('from'), await idAt('to')],
-  );
-  expect(waits).toBe(true);
-  await mover.query('commit');
-  expect(await outcome).toMatchObject({ ok: true });
-  expect(await livePaths(service, mount.id)).toEqual(
-    expect.arrayContaining(['to/from/sub/new/h', 'to/moved/own']),
-  );
-});
-
 test('a file that is moved away while a merge waits for it is not overwritten, and nothing is copied', async () => {
   const [id, sub] = [await idAt('to/from/f'), await idAt('to/from/sub')];
   const mover = await connectAs('service');
@@ -213,22 +196,6 @@ test('a file that is moved away while a merge waits for it is not overwritten, a
   const { f: moved, ...others } = before;
   expect(await merged()).toEqual({ ...others, 'sub/moved': [10, 10, 2] });
   expect(moved).toEqual([10, 10, 1]);
-});
-
-test('a file that is deleted while a merge waits for it is not restored', async () => {
-  const id = await idAt('to/from/f');
-  const deleter = await connectAs('service');
-  await deleter.query('begin');
-  await deleter.query('select filestore.delete_node($1)', [id]);
-  const { waits, outcome } = await sendAndBlock(
-    service,
-    "select * from filestore.copy_tree($1, $2, on_conflict => 'overwrite')",
-    [await idAt('from/f'), await idAt('to/from')],
-  );
-  expect(waits).toBe(true);
-  await deleter.query('commit');
-  expect(await outcome).toMatchObject({ ok: false, error: { code: 'FS409', constraint: 'nodes_busy' } });
-  expect(await one(service, 'select live from filestore.node_by_id($1)', [id])).toEqual({ live: false });
 });
 
 test('twenty thousand nodes without statistics are merged, and then overwritten, in a session that merged few before', async () => {

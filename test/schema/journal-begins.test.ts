@@ -189,21 +189,6 @@ test('begin_command returns the latest failure under a key, also when a mount br
 
 describe('of callers with one key', () => {
   test.each([
-    ['commit', false],
-    ['rollback', true],
-  ])('the second waits for the first; after the first ends in %s, is_new is %s', async (ending, isNew) => {
-    await first.query('begin');
-    const { id } = await begin(first, MOVE);
-    const other = await sendAndBlock(second, BEGIN, valuesOf(MOVE));
-    expect(other.waits).toBe(true);
-    await first.query(ending);
-    const outcome = await other.outcome;
-    expect(outcome).toMatchObject({ ok: true, result: { rows: [{ is_new: isNew }] } });
-    expect(outcome.ok && outcome.result.rows[0].id === id).toBe(!isNew);
-    expect(await count()).toBe(1);
-  });
-
-  test.each([
     ['begin', false],
     ['retry what failed', true],
   ])('twenty that %s at once, one gets is_new and all get its entry', async (_, retryFailed) => {

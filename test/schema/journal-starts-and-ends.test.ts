@@ -1,6 +1,5 @@
 import type { Client } from 'pg';
 import { beforeEach, describe, expect, test } from 'vitest';
-import { sendAndBlock } from '../support/databases/concurrency.ts';
 import { databaseForFile } from '../support/databases/test-database.ts';
 import { begin, emptyJournal, FINISH, finish, queueCommand, START } from '../support/rows/journal-entries.ts';
 import { createMount, createNode, one } from '../support/rows/nodes.ts';
@@ -19,28 +18,6 @@ beforeEach(async () => {
 const read = (id: string) => one(database(), 'select * from filestore.journal_entries where id = $1', [id]);
 
 describe('start_command', () => {
-  test('gives a queued command to one of many callers', async () => {
-    const id = await queueCommand(first);
-    const clients = await Promise.all(Array.from({ length: 10 }, () => database().connect()));
-    const answers = await Promise.allSettled(clients.map((client) => one(client, START, [id])));
-    await Promise.all(clients.map((client) => client.end()));
-    expect(answers.filter(({ status }) => status === 'fulfilled')).toHaveLength(1);
-    for (const answer of answers) {
-      if (answer.status === 'rejected') expect(answer.reason).toMatchObject({ code: 'FS409' });
-    }
-    expect(await read(id)).toMatchObject({ status: 'running', started_at: expect.any(Date) });
-  });
-
-  test('gives it to the next caller when the first rolls back', async () => {
-    const id = await queueCommand(first);
-    await first.query('begin');
-    await one(first, START, [id]);
-    const other = await sendAndBlock(second, START, [id]);
-    expect(other.waits).toBe(true);
-    await first.query('rollback');
-    expect(await other.outcome).toMatchObject({ ok: true });
-  });
-
   test('refuses a running or ended entry, and an unknown one', async () => {
     const { id } = await begin(first);
     await expect(one(first, START, [id])).rejects.toMatchObject({ code: 'FS409' });
@@ -112,20 +89,6 @@ describe('finish_command', () => {
       expect(await read(id)).toEqual(entry);
     },
   );
-
-  test.each([
-    ['failed', { ok: false, error: { code: 'FS409' } }],
-    ['succeeded', { ok: true }],
-  ])('called at once with succeeded and %s keeps the first outcome', async (status, expected) => {
-    const { id } = await begin(first);
-    await first.query('begin');
-    const entry = await finish(first, id, 'succeeded');
-    const other = await sendAndBlock(second, FINISH, [id, status, null, status === 'failed' ? {} : null]);
-    expect(other.waits).toBe(true);
-    await first.query('commit');
-    expect(await other.outcome).toMatchObject(expected);
-    expect(await read(id)).toEqual(entry);
-  });
 
   test('ends a queued entry as canceled or failed, but not as succeeded', async () => {
     const id = await queueCommand(first);

@@ -1,6 +1,5 @@
 import type { Client } from 'pg';
 import { beforeEach, describe, expect, test } from 'vitest';
-import { sendAndBlock } from '../support/databases/concurrency.ts';
 import { databaseForFile } from '../support/databases/test-database.ts';
 import { emptyJournal, recordEntries } from '../support/rows/journal-entries.ts';
 import { one } from '../support/rows/nodes.ts';
@@ -66,21 +65,6 @@ describe('expire_commands', () => {
     expect(
       await one(database(), 'select status from filestore.journal_entries where id = $1', [busy]),
     ).toEqual({ status: 'succeeded' });
-  });
-
-  test.each([
-    ['commit', 'FS409'],
-    ['rollback', undefined],
-  ])('makes a late finish_command wait; after it ends in %s: %s', async (ending, code) => {
-    const [id] = await recordEntries(database(), 'running', 3);
-    await first.query('begin');
-    await expire(first, '1 day');
-    const late = await sendAndBlock(second, "select filestore.finish_command($1, 'succeeded')", [id]);
-    expect(late.waits).toBe(true);
-    await first.query(ending);
-    expect(await late.outcome).toMatchObject(
-      code === undefined ? { ok: true } : { ok: false, error: { code } },
-    );
   });
 });
 

@@ -119,18 +119,6 @@ describe('begin_work', () => {
     expect(await late.outcome).toMatchObject({ ok: true });
     expect(await links()).toEqual([entry]);
   });
-
-  test('keeps another worker from finishing its entry until the transaction ends', async () => {
-    await service.query('begin');
-    await beginWork();
-    const late = await sendAndBlock(other, "select filestore.finish_command($1, 'canceled')", [entry]);
-    expect(late.waits).toBe(true);
-    await change();
-    await finish(service, entry, 'succeeded');
-    await service.query('commit');
-    expect(await late.outcome).toMatchObject({ ok: false, error: { code: 'FS409' } });
-    expect(await links()).toEqual([entry]);
-  });
 });
 
 describe('a change of a node is refused', () => {

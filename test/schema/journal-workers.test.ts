@@ -29,74 +29,32 @@ beforeEach(async () => {
 
 const change = (client: Client = service) =>
   client.query('update filestore.nodes set size_bytes = size_bytes + 1 where id = $1', [file]);
-const beginWork = () => service.query('select filestore.begin_work($1)', [entry]);
-/** The entries that superseded the versions of the file. */
-const links = async () =>
-  (
-    await database().query(
-      'select superseded_by_journal_id as id from filestore.snapshots where id = $1 order by version',
-      [file],
-    )
-  ).map(({ id }) => id);
 
-describe('when two workers begin work on one entry, the second waits', () => {
-  const beginSecond = async () => {
-    await service.query('begin');
-    await beginWork();
-    await other.query('begin');
-    return sendAndBlock(other, 'select filestore.begin_work($1)', [entry]);
-  };
-
-  test('and is refused when the first has finished it', async () => {
-    const second = await beginSecond();
-    expect(second.waits).toBe(true);
-    await change();
-    await finish(service, entry, 'succeeded');
-    await service.query('commit');
-    expect(await second.outcome).toMatchObject({ ok: false, error: refusal('FS409', 'is succeeded') });
-    await other.query('rollback');
-    expect(await links()).toEqual([entry]);
+test('of two workers that set filestore.journal_entry_id by hand, the second waits, and is refused', async () => {
+  const name = (client: Client) =>
+    client.query("select set_config('filestore.journal_entry_id', $1 || '/' || pg_current_xact_id(), true)", [
+      entry,
+    ]);
+  const mount = await createMount(database());
+  const another = await createNode(database(), mount, mount.rootId, 'another');
+  await service.query('begin');
+  await name(service);
+  await change();
+  await other.query('begin');
+  await name(other);
+  const second = await sendAndBlock(
+    other,
+    'update filestore.nodes set size_bytes = size_bytes + 1 where id = $1',
+    [another],
+  );
+  expect(second.waits).toBe(true);
+  await finish(service, entry, 'succeeded');
+  await service.query('commit');
+  expect(await second.outcome).toMatchObject({
+    ok: false,
+    error: { code: 'FS422', constraint: 'journal_entry_id_check' },
   });
-
-  test('and continues when the first rolls back', async () => {
-    const second = await beginSecond();
-    expect(second.waits).toBe(true);
-    await change();
-    await service.query('rollback');
-    expect(await second.outcome).toMatchObject({ ok: true });
-    await change(other);
-    await finish(other, entry, 'succeeded');
-    await other.query('commit');
-    expect(await links()).toEqual([entry]);
-  });
-
-  test('also when both set filestore.journal_entry_id by hand', async () => {
-    const name = (client: Client) =>
-      client.query(
-        "select set_config('filestore.journal_entry_id', $1 || '/' || pg_current_xact_id(), true)",
-        [entry],
-      );
-    const mount = await createMount(database());
-    const another = await createNode(database(), mount, mount.rootId, 'another');
-    await service.query('begin');
-    await name(service);
-    await change();
-    await other.query('begin');
-    await name(other);
-    const second = await sendAndBlock(
-      other,
-      'update filestore.nodes set size_bytes = size_bytes + 1 where id = $1',
-      [another],
-    );
-    expect(second.waits).toBe(true);
-    await finish(service, entry, 'succeeded');
-    await service.query('commit');
-    expect(await second.outcome).toMatchObject({
-      ok: false,
-      error: { code: 'FS422', constraint: 'journal_entry_id_check' },
-    });
-    await other.query('rollback');
-  });
+  await other.query('rollback');
 });
 
 describe.each([

@@ -107,31 +107,6 @@ describe('merge_metadata', () => {
     });
   });
 
-  test('is refused to a reader', async () => {
-    const reader = await connectAs('reader');
-    await expect(reader.query(MERGE, [file, '{}', [], null])).rejects.toMatchObject({ code: '42501' });
-  });
-
-  test('loses no key when several callers write at once', async () => {
-    const clients: Client[] = [];
-    while (clients.length < 12) clients.push(await connectAs('service'));
-    await Promise.all(
-      clients.map((client, index) => client.query(MERGE, [file, `{"k${index}": ${index}}`, ['a'], null])),
-    );
-    const expected = Object.fromEntries(clients.map((_, index) => [`k${index}`, index]));
-    expect(await merge({})).toMatchObject({ version: 2 + 12, metadata: { b: { c: 2 }, ...expected } });
-  });
-
-  test('waits for another writer of the node, and then refuses the old expected version', async () => {
-    const other = await connectAs('service');
-    await service.query('begin');
-    await merge({ a: 2 });
-    const waiting = await sendAndBlock(other, MERGE, [file, '{"a": 3}', [], 2]);
-    expect(waiting.waits).toBe(true);
-    await service.query('commit');
-    expect(await waiting.outcome).toMatchObject({ ok: false, error: { constraint: 'nodes_stale' } });
-  });
-
   test('works for a node that is being moved', async () => {
     const other = await connectAs('service');
     await service.query('begin');

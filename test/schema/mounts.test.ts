@@ -191,20 +191,6 @@ describe('deleting a mount', () => {
     await expect(remove()).resolves.toEqual([{ delete_mount: '' }]);
   });
 
-  test('that another call deletes in the meantime is refused', async () => {
-    await createMount(database());
-    const [one, other] = [await database().connect(), await database().connect()];
-    await one.query('begin');
-    await one.query(deleteAll);
-    const deleting = await sendAndBlock(other, deleteAll);
-    expect(deleting.waits).toBe(true);
-    await one.query('commit');
-    expect(await deleting.outcome).toMatchObject({
-      ok: false,
-      error: { code: 'FS404', constraint: 'backend_mounts_missing' },
-    });
-  });
-
   test('with SQL waits for a writer that holds its tree', async () => {
     const { id } = await createMount(database());
     const [holder, deleter] = [await database().connect(), await database().connect()];

@@ -124,17 +124,6 @@ describe('during a create in a directory', () => {
   });
 });
 
-test('a delete of a file that another session has seen and then writes does not deadlock', async () => {
-  const file = await createNode(database(), mount, directory, 'f');
-  await first.query('begin');
-  await first.query('select filestore.record_sightings(array[$1::bigint])', [file]);
-  const removal = await sendAndBlock(second, 'select filestore.delete_node($1)', [file]);
-  expect(removal.waits).toBe(true);
-  await first.query('update filestore.nodes set size_bytes = 5 where id = $1', [file]);
-  await first.query('commit');
-  expect(await removal.outcome).toMatchObject({ ok: true });
-});
-
 test.each(['size_bytes = size_bytes', `metadata = '{"note": "x"}'`, "state = 'inconsistent'"])(
   'a create in a directory does not wait for an open transaction that sets %s on it',
   async (change) => {
@@ -187,17 +176,4 @@ describe('a tombstone that is being removed', () => {
     await first.query('commit');
     expect(await removal.outcome).toMatchObject({ ok: false, error: { code: 'FS409' } });
   });
-});
-
-test('of two directories moved into each other at once, at most one is moved', async () => {
-  await first.query('begin');
-  await moveNode(first, directory, target);
-  const other = await sendAndBlock(second, 'update filestore.nodes set parent_id = $2 where id = $1', [
-    target,
-    directory,
-  ]);
-  expect(other.waits).toBe(true);
-  await first.query('commit');
-  expect(await other.outcome).toMatchObject({ ok: false });
-  expect([await pathOf(database(), directory), await pathOf(database(), target)]).toEqual(['b/a', 'b']);
 });

@@ -225,26 +225,4 @@ describe('purge_deleted, at the same time as others,', () => {
     await foldAll(database());
     expect(await purge()).toBe(1);
   });
-
-  test('waits for a tree that is being restored, and removes none of it', async () => {
-    const id = await fill('d', 3);
-    await writers.remove(id, { recursive: true });
-    const [first, second] = [await database().connect(), await database().connect()];
-    await first.query('begin');
-    await writersOn(first).restore(id, { withTree: true });
-    const purging = await sendAndBlock(second, PURGE, ['0', 10]);
-    expect(purging.waits).toBe(true);
-    await first.query('commit');
-    expect(await purging.outcome).toMatchObject({ ok: true, result: { rows: [{ purged: 0 }] } });
-    expect(await left()).toHaveLength(4);
-  });
-
-  test('succeeds in two sessions at once, and their counts add up', async () => {
-    await writers.remove(await fill('d', 30), { recursive: true });
-    await foldAll(database());
-    const clients = await Promise.all([database().connect(), database().connect(), database().connect()]);
-    const taken = await Promise.all(clients.map((client) => one(client, PURGE, ['0', 20])));
-    expect(taken.reduce((sum, { purged }) => sum + purged, 0)).toBe(31);
-    expect(await left()).toEqual([]);
-  });
 });

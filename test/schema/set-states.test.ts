@@ -75,18 +75,6 @@ test('more than 10000 ids are refused', async () => {
   ).rejects.toMatchObject({ constraint: 'node_ids_check' });
 });
 
-test('a call waits for a recursive delete of the tree, and then leaves its nodes out', async () => {
-  const deleter = await connectAs('service');
-  const directory = await createNode(database(), mount, mount.rootId, 'd', 'directory');
-  const file = await createNode(database(), mount, directory, 'f');
-  await deleter.query('begin');
-  await deleter.query('select filestore.delete_node($1, recursive => true)', [directory]);
-  const { waits, outcome } = await sendAndBlock(service, SET, [[files[0], directory, file], 'missing']);
-  expect(waits).toBe(true);
-  await deleter.query('commit');
-  expect(await outcome).toMatchObject({ ok: true, result: { rows: [{ id: files[0], state: 'missing' }] } });
-});
-
 test('nodes are locked in order of id, so that two calls do not deadlock', async () => {
   const [a, b, c] = files as [string, string, string];
   const [other, third] = [await connectAs('service'), await connectAs('service')];

@@ -37,42 +37,6 @@ beforeEach(async () => {
 });
 
 describe('a pass that records sightings', () => {
-  test('waits for a tree that is being deleted in the opposite order, and does not deadlock with it', async () => {
-    await first.query('begin');
-    await first.query('select filestore.delete_batch($1, 1)', [directory]);
-    const pass = await sendAndBlock(second, PASS, [files]);
-    expect(pass.waits).toBe(true);
-    await first.query('select filestore.delete_batch($1, 10)', [directory]);
-    await first.query('commit');
-    expect(await pass.outcome).toMatchObject({ ok: true, result: { rows: [{ recorded: 2 }] } });
-  });
-
-  test('waits for a purge, and records the remaining nodes', async () => {
-    const [gone = '', kept = ''] = files;
-    await deleteNode(database(), gone);
-    await foldAll(database());
-    await first.query('begin');
-    expect(await one(first, "select filestore.purge_deleted('0') as purged")).toEqual({ purged: 1 });
-    const pass = await sendAndBlock(second, PASS, [[gone, kept]]);
-    expect(pass.waits).toBe(true);
-    await first.query('commit');
-    expect(await pass.outcome).toMatchObject({ ok: true, result: { rows: [{ recorded: 1 }] } });
-  });
-
-  test('waits for a purge of its only node, and then records nothing', async () => {
-    const [gone = ''] = files;
-    await second.query(PASS, [[gone]]);
-    await deleteNode(database(), gone);
-    await foldAll(database());
-    await first.query('begin');
-    expect(await one(first, "select filestore.purge_deleted('0') as purged")).toEqual({ purged: 1 });
-    const pass = await sendAndBlock(second, PASS, [[gone]]);
-    expect(pass.waits).toBe(true);
-    await first.query('commit');
-    expect(await pass.outcome).toMatchObject({ ok: true, result: { rows: [{ recorded: 0 }] } });
-    expect(await database().query('select from filestore.node_sightings')).toEqual([]);
-  });
-
   test('does not deadlock with a purge that removes a directory after its files', async () => {
     await second.query(PASS, [[directory, ...files]]);
     for (const id of [...files, directory]) await deleteNode(database(), id);

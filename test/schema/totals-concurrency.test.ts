@@ -57,16 +57,6 @@ describe('during a fold', () => {
     await expectExactInTheEnd();
   });
 
-  test('another fold of newer deltas waits for the directories that both change, and both are added', async () => {
-    await createNode(database(), mount, b, 'g');
-    const fold = await sendAndBlock(second, FOLD);
-    expect(fold.waits).toBe(true);
-    await first.query('commit');
-    expect(await fold.outcome).toMatchObject({ ok: true, result: { rows: [{ folded: 1 }] } });
-    expect(await totalsOf(database(), mount.rootId)).toEqual([0, 2, 3]);
-    await expectExactInTheEnd();
-  });
-
   test('creates, writes and readings do not wait, and readings are exact', async () => {
     const create = await sendAndBlock(second, 'select filestore.create_node($1, $2, size_bytes => 5)', [
       b,
@@ -80,21 +70,6 @@ describe('during a fold', () => {
     expect(await totalsOf(database(), a)).toEqual([12, 2, 1]);
     await first.query('commit');
     expect(await totalsOf(database(), a)).toEqual([12, 2, 1]);
-    await expectExactInTheEnd();
-  });
-
-  test.each([
-    ['move of a directory by the function', MOVE],
-    ['move of a directory by hand', 'update filestore.nodes set parent_id = $2 where id = $1'],
-  ])('the %s waits for the fold', async (_, move) => {
-    const moved = await sendAndBlock(second, move, [b, target]);
-    expect(moved.waits).toBe(true);
-    await first.query('commit');
-    expect(await moved.outcome).toMatchObject({ ok: true });
-    expect([await totalsOf(database(), a), await totalsOf(database(), target)]).toEqual([
-      [0, 0, 0],
-      [0, 1, 1],
-    ]);
     await expectExactInTheEnd();
   });
 
@@ -112,28 +87,6 @@ describe('while a directory is being moved', () => {
     await first.query(MOVE, [b, target]);
   });
 
-  test('a fold waits, and then adds to the directories above the new place', async () => {
-    const fold = await sendAndBlock(second, FOLD);
-    expect(fold.waits).toBe(true);
-    await first.query('commit');
-    expect(await fold.outcome).toMatchObject({ ok: true });
-    expect(await totalsOf(database(), target)).toEqual([0, 1, 1]);
-    await expectExactInTheEnd();
-  });
-
-  test('readers see the totals from before, and after the commit the new ones', async () => {
-    expect([await totalsOf(second, a), await totalsOf(second, target)]).toEqual([
-      [0, 1, 1],
-      [0, 0, 0],
-    ]);
-    await first.query('commit');
-    expect([await totalsOf(second, a), await totalsOf(second, target)]).toEqual([
-      [0, 0, 0],
-      [0, 1, 1],
-    ]);
-    await expectExactInTheEnd();
-  });
-
   test('a move on another mount, and a fold of another mount, do not wait', async () => {
     await first.query('commit');
     await foldAll(database());
@@ -149,29 +102,4 @@ describe('while a directory is being moved', () => {
     await first.query('commit');
     await expectExactInTheEnd();
   });
-});
-
-test('a delta that commits after newer ones were folded is folded later', async () => {
-  await createNode(first, mount, b, 'slow');
-  await createNode(database(), mount, b, 'quick');
-  await foldAll(database());
-  await first.query('commit');
-  expect(await totalsOf(database(), a)).toEqual([0, 3, 1]);
-  expect((await one(database(), FOLD)).folded).toBe(1);
-  await expectExactInTheEnd();
-});
-
-test('a mount cannot be deleted during a fold of it', async () => {
-  const other = await createMount(database());
-  const file = await createNode(database(), other, other.rootId, 'f');
-  await database().query('select filestore.delete_node($1)', [file]);
-  await database().query("select filestore.purge_deleted('0')");
-  await first.query(FOLD);
-  const removal = await sendAndBlock(second, 'delete from filestore.backend_mounts where id = $1', [
-    other.id,
-  ]);
-  expect(removal.waits).toBe(true);
-  await first.query('commit');
-  expect(await removal.outcome).toMatchObject({ ok: true });
-  await expectExactInTheEnd();
 });

@@ -47,88 +47,9 @@ describe('twenty callers at once', () => {
     );
     expect(await live()).toEqual(['a', 'a/b', 'a/b/c', 'a/b/c/f']);
   });
-
-  test.each([
-    ['that must not exist, create it once', 0],
-    ['at one version, overwrite it once', 1],
-  ])('on one file %s, and the others get nodes_stale', async (_, expected) => {
-    if (expected === 1) await upsert(first, 'a/f', 99);
-    const outcomes = await Promise.allSettled(
-      clients.map((client, index) => upsert(client, 'a/f', index, expected)),
-    );
-    expect(outcomes.filter(({ status }) => status === 'fulfilled')).toHaveLength(1);
-    for (const outcome of outcomes) {
-      if (outcome.status === 'rejected')
-        expect(outcome.reason).toMatchObject({ code: 'FS409', constraint: 'nodes_stale' });
-    }
-    const won = outcomes.findIndex(({ status }) => status === 'fulfilled');
-    expect(await one(first, 'select size_bytes from filestore.node_by_path($1, $2)', [key, 'a/f'])).toEqual({
-      size_bytes: `${won}`,
-    });
-  });
 });
 
 describe('an upsert', () => {
-  test.each([
-    ['moved', MOVE, ['z'], ['a', 'a/f', 'z', 'z/f']],
-    ['deleted', REMOVE, [true], ['a', 'a/f']],
-  ])(
-    'of a file below a directory that is being %s waits, and writes the path that was given',
-    async (_, sql, values, paths) => {
-      const { id } = await upsert(first, 'a/f');
-      const { id: directory } = await ensure('a');
-      await first.query('begin');
-      await first.query(sql, [directory, ...values]);
-      const waiting = await sendAndBlock(second, UPSERT, [key, 'a/f', 5, null]);
-      expect(waiting.waits).toBe(true);
-      await first.query('commit');
-      const outcome = await waiting.outcome;
-      expect(outcome).toMatchObject({
-        ok: true,
-        result: { rows: [{ path: 'a/f', version: 1, size_bytes: '5' }] },
-      });
-      expect(outcome).not.toMatchObject({ result: { rows: [{ id }] } });
-      expect(await live()).toEqual(paths);
-    },
-  );
-
-  test.each([
-    ['moved', MOVE, ['z'], ['a', 'a/f', 'z']],
-    ['deleted', REMOVE, [true], ['a', 'a/f']],
-  ])(
-    'of a new file in a directory that is being %s waits, and writes the path that was given',
-    async (_, sql, values, paths) => {
-      const { id: directory } = await ensure('a');
-      await first.query('begin');
-      await first.query(sql, [directory, ...values]);
-      const waiting = await sendAndBlock(second, UPSERT, [key, 'a/f', 5, null]);
-      expect(waiting.waits).toBe(true);
-      await first.query('commit');
-      expect(await waiting.outcome).toMatchObject({ ok: true, result: { rows: [{ path: 'a/f' }] } });
-      expect(await live()).toEqual(paths);
-    },
-  );
-
-  test('of a file that is being renamed creates another file', async () => {
-    const { id } = await upsert(first, 'f');
-    await first.query('begin');
-    await first.query(MOVE, [id, 'g']);
-    const waiting = await sendAndBlock(second, UPSERT, [key, 'f', 5, null]);
-    expect(waiting.waits).toBe(true);
-    await first.query('commit');
-    expect(await waiting.outcome).toMatchObject({ ok: true, result: { rows: [{ path: 'f', version: 1 }] } });
-    expect(await live()).toEqual(['f', 'g']);
-  });
-
-  test('of a path that becomes a directory is refused', async () => {
-    await first.query('begin');
-    await first.query('select filestore.ensure_directory($1, $2)', [key, 'd']);
-    const waiting = await sendAndBlock(second, UPSERT, [key, 'd', 5, null]);
-    expect(waiting.waits).toBe(true);
-    await first.query('commit');
-    expect(await waiting.outcome).toMatchObject({ error: { constraint: 'nodes_directory_in_the_way' } });
-  });
-
   // The delete has locked the directory and waits for the file, which the upsert locks in its first attempt.
   test('releases the lock of a renamed file before it locks the directory', async () => {
     const { id } = await upsert(first, 'a/f');

@@ -2,14 +2,7 @@ import type { Client } from 'pg';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { sendAndBlock } from '../support/databases/concurrency.ts';
 import { databaseEmptiedAfterEachTest } from '../support/databases/test-database.ts';
-import {
-  createDirectory,
-  createMount,
-  createNode,
-  type Mount,
-  moveNode,
-  one,
-} from '../support/rows/nodes.ts';
+import { createDirectory, createMount, createNode, type Mount, moveNode } from '../support/rows/nodes.ts';
 
 const database = databaseEmptiedAfterEachTest();
 
@@ -64,44 +57,5 @@ describe('the delete of a directory that is not empty', () => {
       outcome.ok ? 'done' : outcome.error.code,
     );
     expect(codes).not.toContain('40P01');
-  });
-});
-
-describe('a purge', () => {
-  test('skips nodes that are restored at the same time', async () => {
-    const restored = await createNode(database(), mount, mount.rootId, 'restored');
-    const purged = await createNode(database(), mount, mount.rootId, 'purged');
-    await database().query('select filestore.fold_rollups()');
-    for (const id of [restored, purged]) await database().query(DELETE, [id]);
-    await database().query('select filestore.fold_rollups()');
-
-    await first.query('begin');
-    await first.query('select from filestore.restore_node($1)', [restored]);
-    const purge = await sendAndBlock(second, "select filestore.purge_deleted('0') as purged");
-    expect(purge.waits).toBe(true);
-    await first.query('commit');
-    expect(await purge.outcome).toMatchObject({ ok: true, result: { rows: [{ purged: 1 }] } });
-  });
-});
-
-describe('a tree that was deleted in batches with one moment', () => {
-  test('can be restored although one of its names was deleted twice', async () => {
-    const tree = await createDirectory(database(), mount, mount.rootId, 'tree');
-    await createNode(database(), mount, tree, 'first');
-    await createNode(database(), mount, tree, 'twice');
-    const { moment } = await one(database(), 'select now()::text as moment');
-    const deleteBatch = async () =>
-      (await one(database(), 'select filestore.delete_batch($1, 1, $2) as n', [tree, moment])).n;
-
-    await deleteBatch();
-    await createNode(database(), mount, tree, 'twice');
-    while ((await deleteBatch()) > 0);
-
-    await database().query('select from filestore.restore_node($1, with_tree => true)', [tree]);
-    expect(
-      await database().query('select name from filestore.nodes where parent_id = $1 and live order by name', [
-        tree,
-      ]),
-    ).toEqual([{ name: 'first' }, { name: 'twice' }]);
   });
 });

@@ -15,8 +15,6 @@ let first: Client;
 let second: Client;
 let writers: Writers;
 
-const ENSURE = 'select * from filestore.ensure_directory($1, $2)';
-const MOVE = 'select * from filestore.move_node($1, $2, $3, $4)';
 const RESTORE = 'select * from filestore.restore_node($1, null, $2)';
 const REMOVE = 'select * from filestore.delete_node($1, null, $2)';
 
@@ -28,96 +26,6 @@ beforeEach(async () => {
 });
 
 const ensure = (path: string) => writers.ensure(key, path);
-const connections = (count: number) => Promise.all(Array.from({ length: count }, () => database().connect()));
-
-describe('ensure_directory', () => {
-  test('called by twenty at once for one path creates it once, and all get the same node', async () => {
-    const clients = await connections(20);
-    const path = 'a/b/c/d/e/f/g/h';
-    const nodes = await Promise.all(clients.map((client) => writersOn(client).ensure(key, path)));
-    expect(new Set(nodes.map(({ id }) => id)).size).toBe(1);
-    expect(nodes[0]).toMatchObject({ path });
-    expect(await livePaths(database(), mount.id)).toHaveLength(8);
-  });
-
-  test('called by twenty at once for paths with the same beginning creates each directory once', async () => {
-    const clients = await connections(20);
-    const nodes = await Promise.all(
-      clients.map((client, index) => writersOn(client).ensure(key, `a/b/${index % 4}/c`)),
-    );
-    expect(nodes.map(({ path }) => path)).toEqual(clients.map((_, index) => `a/b/${index % 4}/c`));
-    expect(await livePaths(database(), mount.id)).toHaveLength(2 + 4 * 2);
-  });
-
-  test.each([
-    ['moved', MOVE, [null, 'z', null], ['a', 'a/b', 'a/b/c', 'z']],
-    ['deleted', REMOVE, [true], ['a', 'a/b', 'a/b/c']],
-  ])(
-    'below a directory that is being %s waits, and creates the path that was given',
-    async (_, call, values, paths) => {
-      const { id } = await ensure('a');
-      await first.query('begin');
-      await first.query(call, [id, ...values]);
-      const ensuring = await sendAndBlock(second, ENSURE, [key, 'a/b/c']);
-      expect(ensuring.waits).toBe(true);
-      await first.query('commit');
-      expect(await ensuring.outcome).toMatchObject({ ok: true, result: { rows: [{ path: 'a/b/c' }] } });
-      expect(await livePaths(database(), mount.id)).toEqual(paths);
-    },
-  );
-
-  test.each(['move', 'delete'])('uses a directory whose %s is rolled back', async (what) => {
-    const { id } = await ensure('a');
-    await first.query('begin');
-    await (what === 'move' ? first.query(MOVE, [id, null, 'z', null]) : first.query(REMOVE, [id, true]));
-    const ensuring = await sendAndBlock(second, ENSURE, [key, 'a/b']);
-    expect(ensuring.waits).toBe(true);
-    await first.query('rollback');
-    expect(await ensuring.outcome).toMatchObject({ ok: true, result: { rows: [{ parent_id: id }] } });
-  });
-
-  test('keeps a directory in place until its transaction ends', async () => {
-    const { id } = await ensure('a');
-    await first.query('begin');
-    await first.query(ENSURE, [key, 'a/b']);
-    const moving = await sendAndBlock(second, MOVE, [id, null, 'z', null]);
-    expect(moving.waits).toBe(true);
-    await first.query('commit');
-    expect(await moving.outcome).toMatchObject({ ok: true });
-    expect(await livePaths(database(), mount.id)).toEqual(['z', 'z/b']);
-  });
-});
-
-test('of two creates of one name, one is refused', async () => {
-  await first.query('begin');
-  await writersOn(first).create(mount.rootId, 'f');
-  const create = await sendAndBlock(second, "select filestore.create_node($1, 'f')", [mount.rootId]);
-  expect(create.waits).toBe(true);
-  await first.query('commit');
-  expect(await create.outcome).toMatchObject({ ok: false, error: refusal('FS409', '"f"') });
-});
-
-test.each(['file', 'directory'])('of two moves of one %s at one version, one is refused', async (kind) => {
-  const { id } = await writers.create(mount.rootId, 'n', kind);
-  await first.query('begin');
-  await first.query(MOVE, [id, null, 'one', 1]);
-  const move = await sendAndBlock(second, MOVE, [id, null, 'two', 1]);
-  expect(move.waits).toBe(true);
-  await first.query('commit');
-  expect(await move.outcome).toMatchObject({ ok: false, error: refusal('FS409', 'is at version 2, not 1') });
-  expect(await livePaths(database(), mount.id)).toEqual(['one']);
-});
-
-test('of two directories moved into each other at once, one arrives and one is refused', async () => {
-  const [a, b] = [await ensure('a'), await ensure('b')];
-  await first.query('begin');
-  await first.query(MOVE, [a.id, b.id, null, null]);
-  const other = await sendAndBlock(second, MOVE, [b.id, a.id, null, null]);
-  expect(other.waits).toBe(true);
-  await first.query('commit');
-  expect(await other.outcome).toMatchObject({ ok: false, error: refusal('FS422', '"b"') });
-  expect(await livePaths(database(), mount.id)).toEqual(['b', 'b/a']);
-});
 
 describe('nothing deadlocks', () => {
   /** Locks a row, as any open transaction that changed it does. */
@@ -188,18 +96,5 @@ describe('delete_node of a file', () => {
       ok: true,
       result: { rows: [{ version: 3, live: false }] },
     });
-  });
-});
-
-describe('delete_node of a tree', () => {
-  test('waits for a create in it, and deletes the new node too', async () => {
-    const [top, deep] = [await ensure('a'), await ensure('a/b/c')];
-    await first.query('begin');
-    await writersOn(first).create(deep.id, 'f');
-    const removal = await sendAndBlock(second, REMOVE, [top.id, true]);
-    expect(removal.waits).toBe(true);
-    await first.query('commit');
-    expect(await removal.outcome).toMatchObject({ ok: true });
-    expect(await livePaths(database(), mount.id)).toEqual([]);
   });
 });
