@@ -207,11 +207,4 @@ describe('copy_tree', () => {
     await expectRefused(() => copy(top, target), expected(2765));
     await expectRefused(() => copy(mount.rootId, target, 'all'), expected(2769));
   });
-
-  test('is for services, not for readers', async () => {
-    const reader = await connectAs('reader');
-    await expect(reader.query('select filestore.copy_tree($1, $2)', [a, other.rootId])).rejects.toMatchObject(
-      { code: '42501' },
-    );
-  });
 });

@@ -256,11 +256,4 @@ describe('create_nodes', () => {
     });
     await late.query('rollback');
   });
-
-  test('is for services, not for readers', async () => {
-    const reader = await connectAs('reader');
-    await expect(reader.query("select filestore.create_nodes('[]')")).rejects.toMatchObject({
-      code: '42501',
-    });
-  });
 });

@@ -51,15 +51,6 @@ describe('a node is compared as a whole row:', () => {
     expect(await versionAfter('metadata = $2', [JSON.stringify(REORDERED, null, 2)])).toBe(2);
   });
 
-  test('one statement with equal values writes no history', async () => {
-    await versionAfter('metadata = $2, size_bytes = 5', [JSON.stringify(METADATA)]);
-    expect(
-      await database().query('select version from filestore.snapshots where id = $1 order by version', [
-        file,
-      ]),
-    ).toEqual([{ version: 1 }]);
-  });
-
   test.each([
     'size_bytes = 6',
     'checksum = null',

@@ -73,16 +73,6 @@ describe('every superseded version is kept', () => {
     expect(await brokenVersions(database(), mount.id)).toEqual([]);
   });
 
-  test('and an update that changes nothing adds no version', async () => {
-    await update(file, 'name = name');
-    expect(await pastOf(file)).toEqual([]);
-  });
-
-  test('and a sighting adds no version', async () => {
-    await database().query('select filestore.record_sightings(array[$1::bigint], now(), now())', [file]);
-    expect(await pastOf(file)).toEqual([]);
-  });
-
   test.each([
     ['moved', 'filestore.move_node(a.id, (filestore.create_node(a.parent_id, $$o$$, $$directory$$)).id)', 1],
     ['renamed', 'filestore.move_node(a.id, null, $$z$$)', 1],
@@ -173,12 +163,6 @@ describe('history', () => {
       refusal('FS409', names),
     );
     expect(await pastOf(file)).toMatchObject([{ size_bytes: '0' }]);
-  });
-
-  test('is removed when its node is purged', async () => {
-    await deleteNode(database(), file);
-    await database().query('delete from filestore.nodes where id = $1', [file]);
-    expect(await pastOf(file)).toEqual([]);
   });
 });
 

@@ -19,7 +19,7 @@ import {
 let service: Client;
 let key: string;
 let mountId: string;
-const { database, connectAs } = diskForEachTest((disk) => {
+const { database } = diskForEachTest((disk) => {
   ({ service, key, mountId } = disk);
 });
 
@@ -292,12 +292,6 @@ describe('the tables of scans', () => {
       }
     },
   );
-
-  test('readers cannot scan', async () => {
-    const reader = await connectAs('reader');
-    await expect(beginScan(reader, key)).rejects.toMatchObject({ code: '42501' });
-    await expect(reader.query('select filestore.expire_scans()')).rejects.toMatchObject({ code: '42501' });
-  });
 
   test('are empty after a scan, except for the scan', async () => {
     await scan(service, key, manyFiles(10));

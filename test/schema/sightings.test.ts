@@ -107,14 +107,6 @@ describe('record_sightings', () => {
   });
 });
 
-test('a purge removes the sighting', async () => {
-  await record([file], MAY);
-  await service.query('select filestore.delete_node($1)', [file]);
-  await foldAll(database());
-  await (await connectAs('operator')).query("select filestore.purge_deleted('0')");
-  expect(await sightingOf(file)).toBeUndefined();
-});
-
 test('two passes over the same nodes in opposite order do not deadlock', async () => {
   const ids: string[] = [];
   for (let index = 0; index < 9; index += 1)

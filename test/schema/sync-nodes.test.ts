@@ -204,10 +204,6 @@ test('reports an entry that is refused although a node has a similar path', asyn
   ]);
 });
 
-test('a reader may not call it', async () => {
-  await expect(sync([], '', await connectAs('reader'))).rejects.toMatchObject({ code: '42501' });
-});
-
 test('reads a few nodes for each entry, however many the mount has', async () => {
   const entries = (count: number) =>
     Array.from({ length: count }, (_, index) => file(`f${index}`, `${index}`));

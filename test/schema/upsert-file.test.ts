@@ -181,13 +181,6 @@ describe('upsert_file', () => {
     });
     expect(await livePaths(database(), mount.id)).toEqual([]);
   });
-
-  test('is refused to a reader', async () => {
-    const reader = await connectAs('reader');
-    await expect(reader.query('select filestore.upsert_file($1, $2)', [key, 'f'])).rejects.toMatchObject({
-      code: '42501',
-    });
-  });
 });
 
 describe('a sighting that is given with a write', () => {

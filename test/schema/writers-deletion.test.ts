@@ -126,19 +126,28 @@ describe('delete_batch', () => {
     expect(await live()).toEqual(before);
   });
 
-  test('deletes a tree that can be restored, although a name was reused between two batches', async () => {
-    const a = await ensure('a');
-    await writers.create(a.id, 'f');
-    let again: string | undefined;
-    await removeInBatches(a.id, 1, async () => {
-      again ??= (await writers.create(a.id, 'f')).id;
-    });
-    await writers.restore(a.id, { withTree: true });
-    expect(await live()).toEqual(['a', 'a/f']);
-    expect(await one(database(), 'select live from filestore.nodes where id = $1', [again])).toEqual({
-      live: true,
-    });
-  });
+  test.each(['created', 'moved'])(
+    'deletes a tree that can be restored, with the node that had a name last, although it was %s there between two batches',
+    async (how) => {
+      // The id of a node that is moved is lower than that of the node in whose place it is.
+      const older = await writers.create(mount.rootId, 'older');
+      const a = await ensure('a');
+      await writers.create(a.id, 'f');
+      let again: string | undefined;
+      await removeInBatches(a.id, 1, async () => {
+        again ??= (
+          how === 'moved'
+            ? await writers.move(older.id, { parent: a.id, name: 'f' })
+            : await writers.create(a.id, 'f')
+        ).id;
+      });
+      await writers.restore(a.id, { withTree: true });
+      expect((await live()).filter((path) => path !== 'older')).toEqual(['a', 'a/f']);
+      expect(await one(database(), 'select live from filestore.nodes where id = $1', [again])).toEqual({
+        live: true,
+      });
+    },
+  );
 
   test('deletes nothing for an unknown or deleted node', async () => {
     const node = await ensure('d');
