@@ -6,7 +6,7 @@ import { MIGRATION_LOCK_KEY } from '../../src/session/lock-holder.ts';
 import { command } from '../support/command-line/answers.ts';
 import { type CliResult, collect, runCli, startCli } from '../support/command-line/command-line.ts';
 import { forgetLast } from '../support/databases/fleet-databases.ts';
-import { databaseForEachTest } from '../support/databases/test-database.ts';
+import { databaseForEachTest, databaseForFile } from '../support/databases/test-database.ts';
 import { committedMigrations } from '../support/packages/committed-files.ts';
 import { until } from '../support/until.ts';
 
@@ -33,11 +33,10 @@ const typesOf = (lines: ReturnType<typeof linesOf>) =>
   lines.map(({ type, name }) => (type === 'span' ? name : type)).filter((type) => type !== 'progress');
 
 describe('migrate --events', () => {
-  const database = databaseForEachTest('empty');
-  const migrate = (...args: readonly string[]) => command(['migrate', '--events', ...args], database().url);
+  const database = databaseForFile('empty');
 
   test('prints each event as a line with its time, and last the document of --json; stderr has lines for people', async () => {
-    const result = await migrate();
+    const result = await command(['migrate', '--events'], database().url);
     const lines = linesOf(result);
     expect(result.exitCode, result.output).toBe(0);
     expect(typesOf(lines)).toEqual([
@@ -66,24 +65,21 @@ describe('migrate --events', () => {
     expect(stderr).toMatch(/^Done: applied /m);
     expect(stderr).not.toContain('survey');
   });
+});
 
-  test('with --dry-run prints the document alone', async () => {
-    const result = await migrate('--dry-run');
-    expect(result.exitCode, result.output).toBe(0);
-    expect(linesOf(result)).toMatchObject([{ type: 'result', dryRun: true, pending: expect.any(Array) }]);
-  });
-
-  test.each([
-    [['migrate', '--events'], { DATABASE_URL: 'nonsense' }, 'SETTINGS_INVALID'],
-    [['migrate', '--events'], { NODE_ENV: 'production' }, 'SETTINGS_INVALID'],
-    [['migrate', '--events', '--force'], {}, 'WRONG_USAGE'],
-    [['status', '--events'], {}, 'WRONG_USAGE'],
-  ])('that cannot begin, as in %j with %j, ends with the code too', async (args, env, code) => {
+test.each([
+  [['migrate', '--events'], { DATABASE_URL: 'nonsense' }, 'SETTINGS_INVALID'],
+  [['migrate', '--events'], { NODE_ENV: 'production' }, 'SETTINGS_INVALID'],
+  [['migrate', '--events', '--force'], {}, 'WRONG_USAGE'],
+  [['status', '--events'], {}, 'WRONG_USAGE'],
+])(
+  'migrate --events that cannot begin, as in %j with %j, ends with the code too',
+  async (args, env, code) => {
     const result = await runCli(args, { env });
     expect(result.exitCode).toBe(2);
     expect(linesOf(result).at(-1)).toMatchObject({ type: 'result', ok: false, error: { code } });
-  });
-});
+  },
+);
 
 describe('migrate --events of a database', () => {
   const database = databaseForEachTest();
@@ -107,6 +103,13 @@ describe('migrate --events of a database', () => {
     });
     await holder.query(`select pg_advisory_unlock(${MIGRATION_LOCK_KEY})`);
     expect(await ended).toMatchObject({ exitCode: 0 });
+  });
+
+  test('with --dry-run prints the document alone', async () => {
+    await forgetLast(database());
+    const result = await migrate('--dry-run');
+    expect(result.exitCode, result.output).toBe(0);
+    expect(linesOf(result)).toMatchObject([{ type: 'result', dryRun: true, pending: expect.any(Array) }]);
   });
 
   test('of a run that fails ends with the code of the error, in the span of the run and in the document', async () => {

@@ -1,4 +1,14 @@
-import { afterAll, afterEach, beforeAll, beforeEach, expect, inject, test, vi } from 'vitest';
+import {
+  afterAll,
+  afterEach,
+  beforeAll,
+  beforeEach,
+  expect,
+  inject,
+  type MockInstance,
+  test,
+  vi,
+} from 'vitest';
 import { closePool, getPool, migrationStatus, verifySchema, withConnection } from '../../src/index.ts';
 import { copyStagedPackage, type StagedPackage } from '../support/packages/staged-package.ts';
 import { hostForFile } from '../support/processes/host.ts';
@@ -22,12 +32,23 @@ afterEach(() => scene.close());
 
 const run = (settings = {}) => host().run({ folder: copy.folder, env: scene.env, settings });
 
+/** Does work with the pool of a service, through the proxy. Passes the warnings of the process, which are not printed. */
+async function withPool(work: (warnings: MockInstance) => Promise<void>): Promise<void> {
+  vi.stubEnv('FILESTORE_DATABASE_URL', scene.proxy.url);
+  try {
+    await work(vi.spyOn(process, 'emitWarning').mockImplementation(() => undefined));
+  } finally {
+    vi.unstubAllEnvs();
+    vi.restoreAllMocks();
+    await closePool();
+  }
+}
+
 test(
   'a network that passes nothing on ends the commands that read, and a query of a service',
-  async () => {
-    vi.stubEnv('FILESTORE_DATABASE_URL', scene.proxy.url);
-    const warnings = vi.spyOn(process, 'emitWarning').mockImplementation(() => undefined);
-    try {
+  { timeout: PATIENCE_MS },
+  () =>
+    withPool(async (warnings) => {
       await getPool().query('select');
       const held = ['filestore.preflight', 'filestore.preflight'].map((text) => scene.proxy.holdAt(text));
       const reads = [migrationStatus, verifySchema].map((read) => read({ env: scene.env }));
@@ -38,21 +59,14 @@ test(
       await expect(getPool().query('select')).rejects.toMatchObject({ code: 'ETIMEDOUT' });
       await refusals;
       expect(warnings).toHaveBeenCalledTimes(3);
-    } finally {
-      vi.unstubAllEnvs();
-      vi.restoreAllMocks();
-      await closePool();
-    }
-  },
-  PATIENCE_MS,
+    }),
 );
 
 test(
   'a migration and a query that take long are not ended, and cause no warning',
-  async () => {
-    vi.stubEnv('FILESTORE_DATABASE_URL', scene.proxy.url);
-    const warnings = vi.spyOn(process, 'emitWarning').mockImplementation(() => undefined);
-    try {
+  { timeout: PATIENCE_MS },
+  () =>
+    withPool(async (warnings) => {
       const { reached, leave } = await scene.arrange('in a migration');
       const running = run();
       await reached;
@@ -61,21 +75,14 @@ test(
       expect(await running.outcome).toMatchObject({ ok: true, report: { attempts: 1 } });
       expect(running.events.filter(({ type }) => type === 'warning')).toEqual([]);
       expect(warnings).not.toHaveBeenCalled();
-    } finally {
-      vi.unstubAllEnvs();
-      vi.restoreAllMocks();
-      await closePool();
-    }
-  },
-  PATIENCE_MS,
+    }),
 );
 
 test(
   'a query whose answer is read slowly is not ended, and causes no warning',
-  async () => {
-    vi.stubEnv('FILESTORE_DATABASE_URL', scene.proxy.url);
-    const warnings = vi.spyOn(process, 'emitWarning').mockImplementation(() => undefined);
-    try {
+  { timeout: PATIENCE_MS },
+  () =>
+    withPool(async (warnings) => {
       await withConnection(async (client) => {
         const { stream } = client.connection;
         const answer = client.query("select repeat('x', 1000) from generate_series(1, 60000)");
@@ -85,11 +92,5 @@ test(
         expect(await answer).toMatchObject({ rowCount: 60_000 });
       });
       expect(warnings).not.toHaveBeenCalled();
-    } finally {
-      vi.unstubAllEnvs();
-      vi.restoreAllMocks();
-      await closePool();
-    }
-  },
-  PATIENCE_MS,
+    }),
 );

@@ -127,15 +127,20 @@ describe('the dry run lists', () => {
       });
       expect(JSON.stringify(fault)).not.toContain('hunter2');
     }
+    await importAll(', take_rest => true', "'old.nodes'");
+    const taken = new Set((await nodes()).map(({ id }) => `${id}`));
+    expect(Object.keys(reasons).filter((id) => taken.has(id))).toEqual([]);
+    expect(await problems()).toEqual([]);
+  });
+
+  test('what an import then refuses, and takes nothing', async () => {
+    await stage(database(), 'nodes', [good, { id: 11, path: 'b/f', ...file }]);
+    expect(await check("'old.nodes'")).toHaveLength(1);
     await expect(importAll('', "'old.nodes'")).rejects.toMatchObject({
       code: 'FS409',
       constraint: 'import_refused',
     });
     expect(await nodes()).toEqual([]);
-    await importAll(', take_rest => true', "'old.nodes'");
-    const taken = new Set((await nodes()).map(({ id }) => `${id}`));
-    expect(Object.keys(reasons).filter((id) => taken.has(id))).toEqual([]);
-    expect(await problems()).toEqual([]);
   });
 
   test('versions with a gap, and everything before it', async () => {
