@@ -1,25 +1,14 @@
 import type { Client } from 'pg';
 import { describe, expect, test } from 'vitest';
-import { insertMount, one } from '../support/rows/nodes.ts';
+import { insertMount } from '../support/rows/nodes.ts';
 import { diskForEachTest } from '../support/rows/scanned-disks.ts';
-import { directory, type Entry, file, readIds, readStates, scan, scanTwice } from '../support/rows/scans.ts';
+import { directory, type Entry, file, readIds, scan } from '../support/rows/scans.ts';
 
 let service: Client;
 let key: string;
-diskForEachTest((disk) => {
+const { follow, ids, states, node } = diskForEachTest((disk) => {
   ({ service, key } = disk);
 });
-
-const follow = (...entries: readonly Entry[]) => scanTwice(service, key, entries);
-const ids = () => readIds(service, key);
-const states = () => readStates(service, key);
-const node = (path: string) =>
-  one(
-    service,
-    `select n.* from filestore.nodes n join filestore.backend_mounts m on m.id = n.backend_mount_id
-     where m.mount_key = $1 and n.path = $2 and n.live`,
-    [key, path],
-  );
 
 describe('the path wins over the identity', () => {
   test('a file that an editor saves by renaming keeps its id', async () => {

@@ -2,21 +2,14 @@ import type { Client } from 'pg';
 import { describe, expect, test } from 'vitest';
 import { one } from '../support/rows/nodes.ts';
 import { diskForEachTest } from '../support/rows/scanned-disks.ts';
-import { directory, type Entry, file, readIds, readStates, scan } from '../support/rows/scans.ts';
+import { directory, file, scan } from '../support/rows/scans.ts';
 import { until } from '../support/until.ts';
 
 let service: Client;
 let key: string;
-diskForEachTest((disk) => {
+const { everything, tree, onlyIn, ids, states } = diskForEachTest((disk) => {
   ({ service, key } = disk);
 });
-
-const everything = (...entries: readonly Entry[]) => scan(service, key, entries);
-const tree = (path: string, ...entries: readonly Entry[]) => scan(service, key, entries, { path });
-const onlyIn = (path: string, ...entries: readonly Entry[]) =>
-  scan(service, key, entries, { path, isRecursive: false });
-const ids = () => readIds(service, key);
-const states = () => readStates(service, key);
 
 /** As another service does it, before the scan begins. */
 async function markMissing(path: string): Promise<string> {

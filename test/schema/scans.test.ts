@@ -1,36 +1,13 @@
 import type { Client } from 'pg';
 import { describe, expect, test } from 'vitest';
-import { one } from '../support/rows/nodes.ts';
 import { diskForEachTest } from '../support/rows/scanned-disks.ts';
-import {
-  beginScan,
-  differences,
-  directory,
-  type Entry,
-  file,
-  readIds,
-  readStates,
-  recordEntries,
-  scan,
-  scanTwice,
-} from '../support/rows/scans.ts';
+import { beginScan, differences, directory, file, recordEntries, scan } from '../support/rows/scans.ts';
 
 let service: Client;
 let key: string;
-diskForEachTest((disk) => {
+const { follow, ids, states, node } = diskForEachTest((disk) => {
   ({ service, key } = disk);
 });
-
-const follow = (...entries: readonly Entry[]) => scanTwice(service, key, entries);
-const ids = () => readIds(service, key);
-const states = () => readStates(service, key);
-const node = (path: string) =>
-  one(
-    service,
-    `select n.* from filestore.nodes n join filestore.backend_mounts m on m.id = n.backend_mount_id
-     where m.mount_key = $1 and n.path = $2 and n.live`,
-    [key, path],
-  );
 
 describe('a scan of an empty mount', () => {
   test('creates files, directories, and directories that only paths imply', async () => {

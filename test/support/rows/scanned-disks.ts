@@ -2,7 +2,8 @@ import type { Client } from 'pg';
 import { afterEach, beforeAll, beforeEach, expect } from 'vitest';
 import { databaseForFile } from '../databases/test-database.ts';
 import { levelsForFile } from '../roles/roles.ts';
-import { insertMount } from './nodes.ts';
+import { insertMount, one } from './nodes.ts';
+import { type Entry, readIds, readStates, scan, scanTwice } from './scans.ts';
 
 export interface Disk {
   /** A connection of level `service`, the same for all tests of the file. */
@@ -13,10 +14,11 @@ export interface Disk {
 }
 
 /** Gives each test a disk, and after it expects that `check_integrity` finds nothing. */
-export function diskForEachTest(use: (disk: Disk) => void) {
+export function diskForEachTest(use: (disk: Disk) => void = () => undefined) {
   const database = databaseForFile();
   const connectAs = levelsForFile(database);
   let service: Client;
+  let key: string;
   let mounts = 0;
 
   beforeAll(async () => {
@@ -24,7 +26,7 @@ export function diskForEachTest(use: (disk: Disk) => void) {
   });
   beforeEach(async () => {
     mounts += 1;
-    const key = `disk-${mounts}`;
+    key = `disk-${mounts}`;
     const mount = await insertMount(service, {
       mount_key: key,
       backend_kind: 'local',
@@ -35,7 +37,21 @@ export function diskForEachTest(use: (disk: Disk) => void) {
   afterEach(async () => {
     expect(await database().query('select * from filestore.check_integrity()')).toEqual([]);
   });
-  return { database, connectAs };
+  return {
+    database,
+    connectAs,
+    /** Scans of the whole disk, of a subtree, or of one directory. */
+    everything: (...entries: readonly Entry[]) => scan(service, key, entries),
+    tree: (path: string, ...entries: readonly Entry[]) => scan(service, key, entries, { path }),
+    onlyIn: (path: string, ...entries: readonly Entry[]) =>
+      scan(service, key, entries, { path, isRecursive: false }),
+    /** Scans the whole disk twice: the second time, nothing changes. */
+    follow: (...entries: readonly Entry[]) => scanTwice(service, key, entries),
+    ids: () => readIds(service, key),
+    states: () => readStates(service, key),
+    /** The live node at a path. */
+    node: (path: string) => one(service, 'select * from filestore.node_by_path($1, $2)', [key, path]),
+  };
 }
 
 /** A refusal by its reason, with a remedy. */
