@@ -1,8 +1,10 @@
 import pg from 'pg';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, inject, test } from 'vitest';
 import { assertMigrated, migrationStatus, runMigrations, verifySchema } from '../../src/index.ts';
 import { withSession } from '../../src/session/session.ts';
 import { resolveDatabase } from '../../src/settings/database.ts';
+import { withClient } from '../../src/testing/with-client.ts';
+import { FORGET_LAST, forgetLast } from '../support/databases/fleet-databases.ts';
 import { asAdmin, databaseForFile } from '../support/databases/test-database.ts';
 import { until } from '../support/until.ts';
 
@@ -55,8 +57,9 @@ describe('the database can be given', () => {
 
 test.each(['.', '..'])('a database named %s can be migrated', async (name) => {
   const connectionString = database().url.replace(parts().database, name);
-  await asAdmin((admin) => admin.query(`create database "${name}"`));
+  await asAdmin((admin) => admin.query(`create database "${name}" template ${inject('template')}`));
   try {
+    await withClient({ ...parts(), database: name }, (client) => client.query(FORGET_LAST));
     expect(await runMigrations({ connectionString })).toMatchObject({
       database: name,
       schema: { state: 'same' },
@@ -149,7 +152,7 @@ test.each(PARSERS)('a program that reads %s gets the same answers', async (_, oi
     pg.defaults.binary = true;
     await assertMigrated({ connectionString });
     expect(await verifySchema({ connectionString })).toMatchObject({ state: 'same' });
-    await database().query('drop schema filestore, graphile_migrate cascade');
+    await forgetLast(database());
     expect(await runMigrations({ connectionString })).toMatchObject({ schema: { state: 'same' } });
   } finally {
     pg.defaults.binary = false;

@@ -38,47 +38,52 @@ test('a database with another value for every setting gets the same schema', asy
   expect(await database().query(methods)).toEqual([{ amname: 'heap' }]);
 });
 
-test('a migration runs under the settings of this package, whatever the database sets', async () => {
-  await setOnDatabase(database(), OTHER_VALUES);
-  const copy = copyPackage();
-  copy.addMigration(
-    'settings',
-    "load 'plpgsql'; create table filestore.seen as select name, setting from pg_settings;",
-  );
-  try {
-    await runCli(['migrate'], { folder: copy.folder, env: superuserEnv() });
-  } finally {
-    copy.remove();
-  }
-  const { rows } = await (await database().connectAsSuperuser()).query<{ name: string; setting: string }>(
-    'select name, setting from filestore.seen',
-  );
-  const seen = Object.fromEntries(rows.map(({ name, setting }) => [name, setting]));
-  // Those of TCP do nothing on a Unix socket, the lock timeout is that of the attempt, and others do not exist here.
-  const known = Object.entries(RUN_SETTINGS).filter(
-    ([name]) => name in seen && !/^(tcp_|lock_timeout$)/.test(name),
-  );
-  expect(seen).toMatchObject(Object.fromEntries(known));
-});
+describe('settings of a migrated database', () => {
+  const database = databaseForEachTest();
+  const superuserEnv = () => ({ DATABASE_URL: database().superuserUrl });
 
-test('a check of a migration is evaluated under them too, also in a dry run', async () => {
-  await setOnDatabase(database(), OTHER_VALUES);
-  const copy = copyPackage();
-  copy.addMigration(
-    'checked',
-    `--check: The settings are those of the database.
+  test('a migration runs under the settings of this package, whatever the database sets', async () => {
+    await setOnDatabase(database(), OTHER_VALUES);
+    const copy = copyPackage();
+    copy.addMigration(
+      'settings',
+      "load 'plpgsql'; create table filestore.seen as select name, setting from pg_settings;",
+    );
+    try {
+      await runCli(['migrate'], { folder: copy.folder, env: superuserEnv() });
+    } finally {
+      copy.remove();
+    }
+    const { rows } = await (await database().connectAsSuperuser()).query<{ name: string; setting: string }>(
+      'select name, setting from filestore.seen',
+    );
+    const seen = Object.fromEntries(rows.map(({ name, setting }) => [name, setting]));
+    // Those of TCP do nothing on a Unix socket, the lock timeout is that of the attempt, and others do not exist here.
+    const known = Object.entries(RUN_SETTINGS).filter(
+      ([name]) => name in seen && !/^(tcp_|lock_timeout$)/.test(name),
+    );
+    expect(seen).toMatchObject(Object.fromEntries(known));
+  });
+
+  test('a check of a migration is evaluated under them too, also in a dry run', async () => {
+    await setOnDatabase(database(), OTHER_VALUES);
+    const copy = copyPackage();
+    copy.addMigration(
+      'checked',
+      `--check: The settings are those of the database.
 --  select current_setting('search_path') = '' and '7' ~ '^\\d$'
 
-select 1;`,
-  );
-  try {
-    for (const args of [['--dry-run'], []]) {
-      const result = await runCli(['migrate', ...args], { folder: copy.folder, env: superuserEnv() });
-      expect(result).toMatchObject({ exitCode: 0 });
+  select 1;`,
+    );
+    try {
+      for (const args of [['--dry-run'], []]) {
+        const result = await runCli(['migrate', ...args], { folder: copy.folder, env: superuserEnv() });
+        expect(result).toMatchObject({ exitCode: 0 });
+      }
+    } finally {
+      copy.remove();
     }
-  } finally {
-    copy.remove();
-  }
+  });
 });
 
 describe('the search path of a database', () => {
@@ -100,7 +105,9 @@ describe('the search path of a database', () => {
   });
 });
 
-describe('time limits of a database', () => {
+describe('time limits of a migrated database', () => {
+  const database = databaseForEachTest();
+  const env = () => ({ DATABASE_URL: database().url });
   const LIMIT_MS = 300;
   const TIME_LIMITS = Object.fromEntries(
     [
@@ -137,7 +144,6 @@ describe('time limits of a database', () => {
   }
 
   test('do not end a migration that takes longer, or the session that holds its lock', async () => {
-    await runMigrations({ env: env() });
     await setOnDatabase(database(), TIME_LIMITS);
     const copy = copyPackage();
     copy.addMigration('slow', `select pg_sleep(${(3 * LIMIT_MS) / 1000});`);
@@ -159,7 +165,6 @@ describe('time limits of a database', () => {
   });
 
   test('do not end the look at a history or the comparison of the schema, which wait for others', async () => {
-    await runMigrations({ env: env() });
     await setOnDatabase(database(), TIME_LIMITS);
     const exclusive = 'access exclusive';
     const look = () => migrationStatus({ env: env() });

@@ -1,9 +1,11 @@
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { copyPackage, type PackageCopy } from '../../harness/package-copy.ts';
 import { migrationStatus, runMigrations } from '../../src/index.ts';
+import { withClient } from '../../src/testing/with-client.ts';
 import { runCli } from '../support/command-line/command-line.ts';
+import { forgetLast } from '../support/databases/fleet-databases.ts';
 import { databaseForFile, type TestDatabase } from '../support/databases/test-database.ts';
-import { committedMigrations } from '../support/packages/committed-files.ts';
+import { committedMigrations, migrationNumber } from '../support/packages/committed-files.ts';
 import { type LoginRole, rolesForFile } from '../support/roles/roles.ts';
 import { one } from '../support/rows/nodes.ts';
 
@@ -20,14 +22,10 @@ async function schemasIn(sql: TestDatabase): Promise<readonly string[]> {
 
 describe('the role that migrates', () => {
   let migrator: LoginRole;
-  let later: PackageCopy;
   beforeEach(async () => {
     migrator = await createRole();
-    later = copyPackage();
-    later.addMigration('later', "comment on schema filestore is 'Of a later version.';");
   });
   afterEach(async () => {
-    later.remove();
     const superuser = await database().connectAsSuperuser();
     await superuser.query('drop schema if exists filestore, graphile_migrate cascade');
     await superuser.end();
@@ -85,31 +83,6 @@ describe('the role that migrates', () => {
     await revoke(migrator);
   });
 
-  test('continues as a superuser what another owner began', async () => {
-    await grant(migrator);
-    await runMigrations({ env: envOf(migrator) });
-    await revoke(migrator);
-    const { exitCode } = await runCli(['migrate'], {
-      folder: later.folder,
-      env: { DATABASE_URL: database().superuserUrl },
-    });
-    expect(exitCode).toBe(0);
-  });
-
-  test('needs only ownership of the schemas for later runs, with and without pending migrations', async () => {
-    await grant(migrator);
-    await runMigrations({ env: envOf(migrator) });
-    await revoke(migrator);
-    expect(await runMigrations({ env: envOf(migrator) })).toMatchObject({ applied: [] });
-    const { exitCode, stdout } = await runCli(['migrate'], { folder: later.folder, env: envOf(migrator) });
-    expect(stdout).toContain('Done: applied 1 migration');
-    // The copy's model belongs to the migration before.
-    expect(exitCode).toBe(0);
-    expect(await one(database(), "select obj_description('filestore'::regnamespace) as comment")).toEqual({
-      comment: 'Of a later version.',
-    });
-  });
-
   test('whose default privileges were taken away gets the statement that restores them', async () => {
     await grant(migrator);
     const session = await migrator.connect();
@@ -127,16 +100,54 @@ describe('the role that migrates', () => {
     expect(await runMigrations({ env: envOf(migrator) })).toMatchObject({ schema: { state: 'same' } });
     await revoke(migrator);
   });
+});
 
-  test('may be a member of the earlier one, and roles keep their rights', async () => {
-    await grant(migrator);
-    await runMigrations({ env: envOf(migrator) });
-    await revoke(migrator);
+describe('after another role has migrated,', () => {
+  const database = databaseForFile('empty');
+  const createRole = rolesForFile(database);
+  let owner: LoginRole;
+  let later: PackageCopy;
+  beforeAll(async () => {
+    owner = await createRole();
+    await database().query(`grant create on database ${database().name} to ${owner.quotedName}`);
+    await runMigrations({ env: envOf(owner) });
+    await database().query(`revoke create on database ${database().name} from ${owner.quotedName}`);
+  });
+  const asOwner = (statement: string) => withClient(owner.url, (client) => client.query(statement));
+  beforeEach(() => {
+    later = copyPackage();
+    later.addMigration('later', "comment on schema filestore is 'Of a later version.';");
+  });
+  afterEach(async () => {
+    later.remove();
+    const last = `${migrationNumber(committedMigrations().at(-1) ?? '')}.sql`;
+    await asOwner(`delete from graphile_migrate.migrations where filename > '${last}'`);
+  });
+
+  test('a superuser continues what that role began', async () => {
+    const { exitCode } = await runCli(['migrate'], {
+      folder: later.folder,
+      env: { DATABASE_URL: database().superuserUrl },
+    });
+    expect(exitCode).toBe(0);
+  });
+
+  test('that role needs only ownership of the schemas for later runs, with and without pending migrations', async () => {
+    expect(await runMigrations({ env: envOf(owner) })).toMatchObject({ applied: [] });
+    const { exitCode, stdout } = await runCli(['migrate'], { folder: later.folder, env: envOf(owner) });
+    expect(stdout).toContain('Done: applied 1 migration');
+    // The copy's model belongs to the migration before.
+    expect(exitCode).toBe(0);
+    expect(await one(database(), "select obj_description('filestore'::regnamespace) as comment")).toEqual({
+      comment: 'Of a later version.',
+    });
+  });
+
+  test('a member of that role continues, and roles keep their rights', async () => {
     const successor = await createRole('_successor');
-    await database().query(`grant ${migrator.quotedName} to ${successor.quotedName}`);
+    await database().query(`grant ${owner.quotedName} to ${successor.quotedName}`);
     const reader = await createRole('_reader');
-    const owner = await migrator.connect();
-    await owner.query(`select filestore.grant_access('${reader.name}', 'reader')`);
+    await asOwner(`select filestore.grant_access('${reader.name}', 'reader')`);
     later.addMigration('owned', 'create table filestore.owned_by_the_successor ();');
     expect(await runCli(['migrate'], { folder: later.folder, env: envOf(successor) })).toMatchObject({
       exitCode: 0,
@@ -145,19 +156,21 @@ describe('the role that migrates', () => {
     const client = await reader.connect();
     await expect(client.query('select from filestore.owned_by_the_successor')).resolves.toBeDefined();
   });
+});
 
-  test('that is not the owner is refused, with the reason', async () => {
-    await runMigrations({ env: { DATABASE_URL: database().url } });
-    await database().query(`grant usage on schema graphile_migrate to ${migrator.quotedName}`);
-    await database().query(`grant select on graphile_migrate.migrations to ${migrator.quotedName}`);
-    expect(await migrationStatus({ env: envOf(migrator) })).toMatchObject({ state: 'current' });
-    const { exitCode, stderr } = await runCli(['migrate'], { folder: later.folder, env: envOf(migrator) });
+describe('in a migrated database', () => {
+  const migrated = databaseForFile();
+  const createStranger = rolesForFile(migrated);
+
+  test('a role that is not the owner is refused, with the reason', async () => {
+    const stranger = await createStranger();
+    await migrated().query(`grant usage on schema graphile_migrate to ${stranger.quotedName}`);
+    await migrated().query(`grant select on graphile_migrate.migrations to ${stranger.quotedName}`);
+    await forgetLast(migrated());
+    expect(await migrationStatus({ env: envOf(stranger) })).toMatchObject({ state: 'pending' });
+    const { exitCode, stderr } = await runCli(['migrate'], { env: envOf(stranger) });
     expect(exitCode).toBe(1);
     expect(stderr).toMatch(/MIGRATION_FAILED: .*42501.*owner of the schemas filestore and graphile_migrate/);
-    expect(
-      await one(database(), 'select count(*)::integer as count from graphile_migrate.migrations'),
-    ).toEqual({
-      count: committedMigrations().length,
-    });
+    expect(await migrationStatus({ env: envOf(stranger) })).toMatchObject({ state: 'pending' });
   });
 });

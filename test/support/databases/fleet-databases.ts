@@ -18,9 +18,10 @@ export function withOption(url: string, option: string): string {
 
 const lastRecorded = `${migrationNumber(committedMigrations().at(-1) ?? '')}.sql`;
 
+export const FORGET_LAST = `delete from graphile_migrate.migrations where filename = '${lastRecorded}'`;
+
 /** The last migration is pending again; its objects are there. */
-export const forgetLast = (database: TestDatabase) =>
-  database.query('delete from graphile_migrate.migrations where filename = $1', [lastRecorded]);
+export const forgetLast = (database: TestDatabase) => database.query(FORGET_LAST);
 
 /** A later version has migrated it. */
 export const putAhead = (database: TestDatabase) =>
