@@ -15,8 +15,8 @@ import {
   runOn,
 } from '../support/command-line/fleet-commands.ts';
 import { ERASE_LINE, pretendTerminal, screenOf } from '../support/command-line/terminal.ts';
-import { lockOut } from '../support/databases/fleet-databases.ts';
-import { databaseForEachTest } from '../support/databases/test-database.ts';
+import { forgetLast, lockOut } from '../support/databases/fleet-databases.ts';
+import { databaseForEachTest, databaseForFile } from '../support/databases/test-database.ts';
 import { committedMigrations } from '../support/packages/committed-files.ts';
 
 const files = committedMigrations();
@@ -25,6 +25,7 @@ const MILLISECONDS = expect.any(Number);
 
 describe('migrate --databases', () => {
   const empty = databaseForEachTest('empty');
+  const behind = databaseForFile();
 
   test('reads a file, migrates each database, and ends with a table in the order of the list', async () => {
     const folder = mkdtempSync(join(tmpdir(), 'filestore-fleet-'));
@@ -197,8 +198,9 @@ describe('migrate --databases', () => {
   );
 
   test('on a terminal shows in one line which databases are done and which are at work', async () => {
-    const { release } = await lockOut(empty());
-    const urls = { rome: current().url, paris: empty().url };
+    await forgetLast(behind());
+    const { release } = await lockOut(behind());
+    const urls = { rome: current().url, paris: behind().url };
     const options = {
       args: ['--concurrency', '1'],
       env: { ...pretendTerminal(80), FILESTORE_MIGRATION_LOCK_WAIT_MS: '60000' },

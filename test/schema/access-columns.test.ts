@@ -1,5 +1,5 @@
 import type { Client } from 'pg';
-import { beforeAll, describe, expect, test } from 'vitest';
+import { afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { asAdmin, databaseForFile } from '../support/databases/test-database.ts';
 import { type LoginRole, migrateAs, readPrivileges, rolesForFile } from '../support/roles/roles.ts';
 
@@ -16,6 +16,11 @@ beforeAll(async () => {
   owner = await createRole();
   await migrateAs(owner, database());
   session = await owner.connect();
+});
+
+// Rights are renewed and checked for every role that has a level.
+afterEach(async () => {
+  await session.query('select filestore.revoke_access(role_name) from filestore.access_levels');
 });
 
 async function createRoleWith(level: Level): Promise<LoginRole> {
