@@ -11,7 +11,8 @@ export interface TestServer {
   stop(): Promise<void>;
 }
 
-const FAST = [...WITHOUT_DURABILITY, 'max_connections=200'];
+/** Compiling a query takes longer than reading the small catalogues of tests. */
+const FAST = [...WITHOUT_DURABILITY, 'max_connections=200', 'jit=off'];
 
 /**
  * Uses the first available server: TEST_DATABASE_URL, a container, the embedded binaries, or the
