@@ -28,9 +28,37 @@ beforeEach(async () => {
 const ensure = (path: string) => writers.ensure(key, path);
 
 describe('nothing deadlocks', () => {
-  /** Locks a row, as any open transaction that changed it does. */
-  const touch = (id: string) =>
-    first.query(`update filestore.nodes set metadata = '{"touched": true}' where id = $1`, [id]);
+  /** Locks a row, as any open transaction that changed it does, and no other one. */
+  const TOUCH = `update filestore.nodes set metadata = metadata || '{"touched": true}' where id = $1`;
+
+  test('when a directory that is not empty is deleted beside writes of several nodes in order of id', async () => {
+    const child = await writers.create((await ensure('elsewhere')).id, 'child');
+    const directory = await ensure('younger than its child');
+    await writers.move(child.id, { parent: directory.id });
+    await first.query('begin');
+    await first.query('select filestore.lock_tree($1, false)', [mount.id]);
+    await first.query(TOUCH, [child.id]);
+    const removal = await sendAndBlock(second, REMOVE, [directory.id, false]);
+    const touch = await sendAndBlock(first, TOUCH, [directory.id]);
+    expect(await touch.outcome).toMatchObject({ ok: true });
+    await first.query('commit');
+    expect(await removal.outcome).toMatchObject({ ok: false, error: { code: 'FS409' } });
+  });
+
+  test('when it is deleted beside a delete of its parent and a move between them', async () => {
+    const [parent, directory] = [await ensure('parent'), await ensure('parent/directory')];
+    const file = await writers.create(directory.id, 'file');
+    await first.query('begin');
+    await first.query(TOUCH, [file.id]);
+    const removals = [
+      await sendAndBlock(second, REMOVE, [directory.id, false]),
+      await sendAndBlock(await database().connect(), REMOVE, [parent.id, false]),
+    ];
+    const move = await sendAndBlock(first, 'select filestore.move_node($1, $2)', [file.id, parent.id]);
+    expect(await move.outcome).toMatchObject({ ok: true });
+    await first.query('commit');
+    for (const { outcome } of removals) expect(await outcome).not.toMatchObject({ error: { code: '40P01' } });
+  });
 
   test('when the delete of a single directory is refused while its tree is being deleted', async () => {
     const [top, inner, between, outer] = [
@@ -53,7 +81,7 @@ describe('nothing deadlocks', () => {
     const [top, before, node] = [await ensure('top'), await ensure('top/before'), await ensure('top/node')];
     await writers.remove(top.id, { recursive: true });
     await first.query('begin');
-    await touch(before.id);
+    await first.query(TOUCH, [before.id]);
     const tree = await sendAndBlock(second, RESTORE, [top.id, true]);
     const single = await sendAndBlock(await database().connect(), RESTORE, [node.id, false]);
     await first.query('commit');
