@@ -115,6 +115,10 @@ async function testMutants(
     ([file, { failed }]) => failed === undefined && files.includes(file),
   );
   const chooser = openChooser(new Map(usable));
+  for (const { id, by } of store.results.values()) {
+    const [object = '', kind = ''] = id.split('/');
+    if (by !== undefined) chooser.learn(object, kind, [by.file], by.file);
+  }
   const startedAt = performance.now();
   for (const [at, mutant] of mutants.entries()) {
     if (isStopping()) return;
@@ -122,7 +126,7 @@ async function testMutants(
     const chosen = withinLimit(touching, store.files, Number(options.limit));
     const result = await testMutant(session, mutant, chosen, touching.length);
     store.save(result);
-    chooser.learn(mutant, result);
+    chooser.learn(mutant.object, mutant.kind, chosen, result.by?.file);
     const by = result.by === undefined ? `${result.ran} of ${touching.length} files` : result.by.file;
     console.log(
       `${at + 1} ${result.outcome} ${mutant.id} ${result.seconds.toFixed(1)} s (${by}); ${Math.round((performance.now() - startedAt) / 1000 / (at + 1))} s each`,
@@ -156,7 +160,7 @@ async function testMutant(
     ...rest,
   });
   try {
-    await session.change(mutant.sql);
+    await session.change(mutant);
   } catch {
     return result('refused');
   }

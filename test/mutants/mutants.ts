@@ -17,6 +17,8 @@ export interface Mutant {
   readonly change: string;
   /** Run on top of the migrated database. */
   readonly sql: string;
+  /** Takes it back, unless only a new database does. */
+  readonly undo?: string;
 }
 
 type Change = Omit<Mutant, 'id'>;
@@ -53,6 +55,11 @@ function changesOfFixture(path: string): readonly Change[] {
       ? [...editsOf(sql, sql.search(/^as$|\bas\n/m), sql.indexOf(';\n\ncomment'))]
       : editsOfTrigger(sql);
   if (object === 'access_rights') edits.push(...editsOfRights(sql));
+  // A dropped view would take those that read it along.
+  const runnable = (text: string) =>
+    path.startsWith('views')
+      ? text.replace(/^drop view .*;$/m, '').replace('create view', 'create or replace view')
+      : text;
   return edits.map((edit) => {
     const { where, change } = describe(sql, edit);
     const text = sql.slice(0, edit.start) + edit.text + sql.slice(edit.end);
@@ -61,10 +68,8 @@ function changesOfFixture(path: string): readonly Change[] {
       kind: edit.kind,
       where: `${path}:${where}`,
       change,
-      // A dropped view would take those that read it along.
-      sql: path.startsWith('views')
-        ? text.replace(/^drop view .*;$/m, '').replace('create view', 'create or replace view')
-        : text,
+      sql: runnable(text),
+      undo: runnable(sql),
     };
   });
 }

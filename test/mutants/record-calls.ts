@@ -1,8 +1,8 @@
 /**
  * Only for the recording of `npm run mutate`: before a test's database is dropped, notes in the file that the variable
- * names which functions of the schema it has called.
+ * names, if it is there, which functions of the schema it has called.
  */
-import { appendFileSync } from 'node:fs';
+import { appendFileSync, existsSync } from 'node:fs';
 import pg from 'pg';
 import { inject } from 'vitest';
 import { databaseUrl } from '../../harness/connection.ts';
@@ -17,7 +17,7 @@ const query = prototype.query;
 if (file !== undefined && query.isRecording !== true) {
   prototype.query = function recordAndQuery(this: unknown, ...parameters) {
     const dropped = /^drop database if exists (\w+) with/.exec(String(parameters[0]))?.[1];
-    if (dropped === undefined) return query.apply(this, parameters);
+    if (dropped === undefined || !existsSync(file)) return query.apply(this, parameters);
     return record(file, dropped).then(() => query.apply(this, parameters));
   };
   prototype.query.isRecording = true;

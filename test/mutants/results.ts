@@ -86,7 +86,7 @@ export function renderReport(mutants: readonly Mutant[], { results }: Store): st
       sums.set(name, found);
     }
     all[outcome] += 1;
-    if (results.get(keyOf(mutant))?.by?.message.includes('timed out') === true) timedOut += 1;
+    if (/timed out|statement timeout/.test(results.get(keyOf(mutant))?.by?.message ?? '')) timedOut += 1;
     if (outcome === 'survived') survivors.push(`${mutant.id}\n    ${mutant.where}: ${mutant.change}`);
   }
   return [

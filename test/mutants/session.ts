@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { appendFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
 import pg from 'pg';
@@ -6,6 +6,7 @@ import { BaseSequencer, createVitest, type Reporter, type TestSpecification } fr
 import { databaseUrl } from '../../harness/connection.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
 import { withClient } from '../../src/testing/with-client.ts';
+import { MODEL, runModel } from './run-model.ts';
 
 /** These read the text of functions, or compare it with what is committed. Only behaviour counts here. */
 const EXCLUDED_FILES = ['test/sql/reasons.test.ts'];
@@ -33,8 +34,11 @@ export interface RecordedFile {
 export interface Session {
   /** Opens the migrated template. */
   withTemplate<T>(work: (client: pg.Client) => Promise<T>): Promise<T>;
-  /** Rebuilds the template with a change. Throws the server's error if it refuses the change. */
-  change(sql: string): Promise<void>;
+  /**
+   * Changes the template. The next change first runs `undo` of this one, or rebuilds the template when there is none.
+   * Throws the server's error if it refuses the change.
+   */
+  change(change: { readonly sql: string; readonly undo?: string | undefined }): Promise<void>;
   /** Runs files in this order until a test fails. */
   run(files: readonly string[]): Promise<Failure | undefined>;
   /** Runs one file on the unchanged schema, and records its duration and which functions it calls. */
@@ -57,6 +61,7 @@ export async function openSession(): Promise<Session> {
   process.env.FILESTORE_RECORDED_CALLS = calls;
   process.env.FILESTORE_MUTANT = mutant;
   writeFileSync(mutant, '');
+  let undoLast: string | undefined;
   let failure: Failure | undefined;
   let onFailure: () => void = () => undefined;
   const fail = (found: Failure) => {
@@ -81,11 +86,13 @@ export async function openSession(): Promise<Session> {
     root: PACKAGE_ROOT,
     watch: false,
     isolate: false,
+    // A thread starts faster than a process.
+    pool: 'threads',
     maxWorkers: 1,
     bail: 1,
     silent: true,
-    testTimeout: 30_000,
-    hookTimeout: 120_000,
+    testTimeout: 20_000,
+    hookTimeout: 60_000,
     teardownTimeout: 5_000,
     reporters: [reporter],
     sequence: { sequencer: GivenOrder },
@@ -138,7 +145,26 @@ export async function openSession(): Promise<Session> {
     );
   }
 
-  async function run(files: readonly string[]): Promise<Failure | undefined> {
+  const noteCalls = (database: string) =>
+    withClient(databaseUrl(superuserUrl, database), async (client) => {
+      const { rows } = await client.query<{ name: string }>(
+        "select distinct funcname as name from pg_stat_user_functions where schemaname = 'filestore'",
+      );
+      appendFileSync(calls, rows.map(({ name }) => `${name}\n`).join(''));
+    });
+
+  async function runAll(
+    files: readonly string[],
+    afterEach?: typeof noteCalls,
+  ): Promise<Failure | undefined> {
+    const at = files.indexOf(MODEL);
+    if (at < 0) return files.length === 0 ? undefined : runFiles(files);
+    const before = at === 0 ? undefined : await runFiles(files.slice(0, at));
+    const server = { superuser, adminUrl, template, owner, ...(afterEach && { afterEach }) };
+    return before ?? (await runModel(server)) ?? (await runAll(files.slice(at + 1)));
+  }
+
+  async function runFiles(files: readonly string[]): Promise<Failure | undefined> {
     failure = undefined;
     onFailure = () => void endStatements().catch(() => undefined);
     const { unhandledErrors } = await vitest.runTestSpecifications(specificationsOf(files));
@@ -150,20 +176,31 @@ export async function openSession(): Promise<Session> {
 
   return {
     withTemplate: (work) => withClient(databaseUrl(adminUrl, template), work),
-    async change(sql) {
+    async change({ sql, undo }) {
       writeFileSync(mutant, sql);
-      await superuser.query(`drop database if exists ${template} with (force)`);
-      await superuser.query(
-        `create database ${template} owner ${owner} template ${unchanged} strategy file_copy`,
-      );
-      await withClient(databaseUrl(adminUrl, template), (client) => client.query(`begin; ${sql}; commit`));
+      const open = <T>(work: (client: pg.Client) => Promise<T>) =>
+        withClient(databaseUrl(adminUrl, template), work);
+      if (
+        undoLast === undefined ||
+        !(await open((client) => client.query(undoLast ?? '')).catch(() => false))
+      ) {
+        await superuser.query(`drop database if exists ${template} with (force)`);
+        await superuser.query(
+          `create database ${template} owner ${owner} template ${unchanged} strategy file_copy`,
+        );
+      }
+      // If the change is refused, the template stays as it is.
+      undoLast = 'select';
+      await open((client) => client.query(`begin; ${sql}; commit`));
+      undoLast = undo;
     },
-    run,
+    run: (files) => runAll(files),
     async record(file) {
       writeFileSync(calls, '');
       const startedAt = performance.now();
-      const failed = await run([file]);
+      const failed = await runAll([file], noteCalls);
       const names = readFileSync(calls, 'utf8').split('\n').filter(Boolean);
+      rmSync(calls);
       return {
         seconds: Math.round((performance.now() - startedAt) / 100) / 10,
         functions: [...new Set(names)].sort(),
@@ -175,7 +212,8 @@ export async function openSession(): Promise<Session> {
         (file) =>
           /^test\/((schema|sql|model)\/|cli\/verify-rights)/.test(file) && !EXCLUDED_FILES.includes(file),
       );
-      return files.filter((file) => file.endsWith('.slow.test.ts') === (lane === 'slow')).sort();
+      const isFast = (file: string) => file === MODEL || !file.endsWith('.slow.test.ts');
+      return files.filter((file) => isFast(file) === (lane === 'fast')).sort();
     },
     async close() {
       await superuser.query(`drop database if exists ${unchanged} with (force)`);

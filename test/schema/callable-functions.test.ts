@@ -1,0 +1,160 @@
+import { beforeAll, describe, expect, test } from 'vitest';
+import { databaseForFile } from '../support/databases/test-database.ts';
+import { rolesForFile } from '../support/roles/roles.ts';
+
+const database = databaseForFile();
+const createRole = rolesForFile(database);
+
+const LEVELS = ['reader', 'service', 'operator'] as const;
+type Level = (typeof LEVELS)[number];
+
+/** The functions that are there for callers, by the first level that may call them. */
+const CALLABLE: Readonly<Record<Level, readonly string[]>> = {
+  reader: [
+    ...['access_rights', 'canonical_checksum', 'canonical_path', 'check_access', 'command_by_id'],
+    ...['count_nodes', 'directory_totals', 'find_by_checksum', 'list_commands', 'list_directory'],
+    ...['list_mounts', 'list_nodes', 'list_totals', 'list_unseen', 'mount_by_id', 'mount_by_key'],
+    ...['node_at', 'node_by_id', 'node_by_path', 'node_commands', 'node_location', 'node_versions'],
+    ...['nodes_by_id', 'nodes_by_path', 'tree_at'],
+  ],
+  service: [
+    ...['apply_scan', 'begin_command', 'begin_scan', 'begin_work', 'cancel_scan', 'copy_tree'],
+    ...['create_mount', 'create_node', 'create_nodes', 'delete_batch', 'delete_node', 'ensure_directory'],
+    ...['expire_commands', 'expire_scans', 'finish_command', 'fold_rollups', 'lock_tree', 'merge_metadata'],
+    ...['mount_place', 'move_node', 'record_entries', 'record_sightings', 'restore_node'],
+    ...['revert_node', 'scan_differences', 'set_states', 'start_command', 'sync_nodes', 'update_mount'],
+    ...['update_nodes', 'upsert_directory', 'upsert_file', 'writable_mount'],
+  ],
+  operator: [
+    ...['audit_rollups', 'check_integrity', 'check_sequences', 'delete_mount', 'prune_history'],
+    ...['prune_journal', 'purge_deleted', 'recount_rollups'],
+  ],
+};
+
+/** Functions that run as the owner although they are no trigger functions: they write, or read, what no level may. */
+const AS_OWNER = [
+  ...['apply_scan', 'begin_scan', 'cancel_scan', 'check_sequences', 'copy_nodes', 'delete_mount'],
+  ...['expire_scans', 'fold_rollups', 'merge_nodes', 'mount_place', 'prune_history', 'prune_journal'],
+  ...['purge_deleted', 'record_entries', 'record_sightings', 'record_write_sighting', 'recount_rollups'],
+  ...['restore_tree', 'scan_differences', 'sync_nodes'],
+];
+
+/** Procedures that commit cannot pin a search_path; a pinned one would keep the others from being inlined. */
+const UNPINNED = [
+  ...['backfill', 'cancel_move', 'child_path', 'erase_mount', 'has_secret', 'import_nodes', 'location_uri'],
+  ...['node_location', 'percent_encode', 'prepare_moves', 'shorten_path'],
+];
+
+/** These return null for a null argument, without being run. */
+const STRICT = ['canonical_path', 'find_secret', 'holds_secret', 'is_small_json', 'percent_encode'];
+
+interface Routine {
+  readonly name: string;
+  readonly level: Level | null;
+  readonly isInternal: boolean;
+  readonly isTrigger: boolean;
+  readonly isOwners: boolean;
+  readonly isStrict: boolean;
+  readonly isPinned: boolean;
+  /** The functions that its text names. */
+  readonly calls: ReadonlySet<string>;
+}
+
+let routines: readonly Routine[];
+/** What checks of tables call, which run with the rights of the writer, and what views call, with those of the reader. */
+let called: Readonly<Record<'checks' | 'views', ReadonlySet<string>>>;
+
+beforeAll(async () => {
+  const roles: string[] = [];
+  for (const level of LEVELS) {
+    const { name } = await createRole();
+    await database().query('select filestore.grant_access($1, $2)', [name, level]);
+    roles.push(name);
+  }
+  const rows = await database().query(
+    `select p.proname as name, pg_get_functiondef(p.oid) as text, p.prosecdef, p.proisstrict,
+       p.prorettype = 'trigger'::regtype as is_trigger,
+       coalesce(obj_description(p.oid, 'pg_proc'), '') like 'Internal:%' as is_internal,
+       'search_path=pg_catalog, pg_temp' = any (p.proconfig) as is_pinned,
+       ($2::text[])[(select min(r.place) from unnest($1::text[]) with ordinality as r (name, place)
+                     where has_function_privilege(r.name, p.oid, 'execute'))] as level
+     from pg_proc p
+     where p.pronamespace = 'filestore'::regnamespace and p.prosrc !~ 'range_constructor'
+     order by p.proname collate "C"`,
+    [roles, LEVELS],
+  );
+  const names = new Set(rows.map(({ name }) => name));
+  const namedIn = (text: string) =>
+    new Set(
+      [...text.replace(/--.*|'(?:[^']|'')*'/g, '').matchAll(/\bfilestore\.(\w+)\b(?=\()/g)]
+        .map(([, name = '']) => name)
+        .filter((name) => names.has(name)),
+    );
+  routines = rows.map((row) => ({
+    name: row.name,
+    level: row.level,
+    isInternal: row.is_internal,
+    isTrigger: row.is_trigger,
+    isOwners: row.prosecdef,
+    isStrict: row.proisstrict,
+    isPinned: row.is_pinned === true,
+    calls: namedIn(row.text),
+  }));
+  const [text] = await database().query<{ checks: string; views: string }>(
+    `select
+       (select string_agg(pg_get_constraintdef(c.oid), ' ') from pg_constraint c where c.connamespace = 'filestore'::regnamespace) as checks,
+       (select string_agg(pg_get_viewdef(v.oid), ' ') from pg_class v
+        where v.relnamespace = 'filestore'::regnamespace and v.relkind = 'v') as views`,
+  );
+  called = { checks: namedIn(text?.checks ?? ''), views: namedIn(text?.views ?? '') };
+});
+
+const namesOf = (condition: (routine: Routine) => boolean) =>
+  routines.filter(condition).map(({ name }) => name);
+const rankOf = (level: Level | null) => (level === null ? LEVELS.length : LEVELS.indexOf(level));
+
+describe('functions', () => {
+  test.each(LEVELS)('that are not internal can be called from level %s on', (level) => {
+    expect(namesOf((routine) => routine.level === level && !routine.isInternal)).toEqual(CALLABLE[level]);
+  });
+
+  test('call only functions that their callers may call, or run as the owner', () => {
+    const levels = new Map(routines.map(({ name, level }) => [name, level]));
+    const missing = routines
+      .filter(({ level, isOwners }) => level !== null && !isOwners)
+      .flatMap(({ name, level, calls }) =>
+        [...calls]
+          .filter((other) => rankOf(levels.get(other) ?? null) > rankOf(level))
+          .map((other) => `${name} of level ${level} calls ${other}`),
+      );
+    expect(missing).toEqual([]);
+  });
+
+  test('that are internal can be called only by the levels whose functions, views or checks call them', () => {
+    const needed = (name: string): number => {
+      const callers = routines.filter(({ isOwners, calls }) => !isOwners && calls.has(name));
+      return Math.min(
+        called.views.has(name) ? rankOf('reader') : LEVELS.length,
+        called.checks.has(name) ? rankOf('service') : LEVELS.length,
+        ...callers.map(({ level }) => rankOf(level)),
+      );
+    };
+    expect(
+      routines
+        .filter(({ name, level, isInternal }) => isInternal && rankOf(level) < needed(name))
+        .map(({ name, level }) => `${name} for ${level}`),
+    ).toEqual([]);
+  });
+
+  test('run as the owner if they are trigger functions, or write or read what no level may', () => {
+    expect(namesOf(({ isOwners, isTrigger }) => isOwners && !isTrigger)).toEqual(AS_OWNER);
+  });
+
+  test('pin their search_path', () => {
+    expect(namesOf(({ isPinned }) => !isPinned)).toEqual(UNPINNED);
+  });
+
+  test('return null for null if they are strict', () => {
+    expect(namesOf(({ isStrict }) => isStrict)).toEqual(STRICT);
+  });
+});
