@@ -14,7 +14,9 @@ export interface Chooser {
 }
 
 /** They read the catalog: names, rights and settings of all functions and tables. */
-const CATALOG_FILES = ['test/schema/catalog.test.ts', 'test/schema/callable-functions.test.ts'];
+const CATALOG_FILES = ['catalog', 'callable-functions', 'access-catalog'].map(
+  (name) => `test/schema/${name}.test.ts`,
+);
 const CATALOG_KINDS = /^(right|security.definer|search_path|strict)/;
 
 export function openChooser(files: ReadonlyMap<string, RecordedFile>): Chooser {
@@ -46,13 +48,14 @@ export function openChooser(files: ReadonlyMap<string, RecordedFile>): Chooser {
   /** The chance that a file catches a change before anything is known. */
   function guess(file: string, { object, kind, where }: Mutant): number {
     if (CATALOG_FILES.includes(file)) return 1;
-    if (file === MODEL) return kind.includes('lock') ? 0.02 : 0.5;
+    if (file === MODEL) return kind.includes('lock') ? 0.02 : 0.3;
     const text = texts.get(file) ?? '';
-    const isNamed = names(text, where.replace('filestore.', '')) || names(text, object);
+    const part = where.replace('filestore.', '');
+    const times = [object, part].map((name) => text.split(new RegExp(`\\b${name}\\b`)).length - 1);
     const isBeside = kind.includes('lock') && /sendAndBlock\(|lock_tree/.test(text);
     // prepare_mount: mounts.test.ts
     const words = object.split('_').filter((word) => word.length > 3 && file.includes(word));
-    return Math.min(0.9, 0.04 + (isNamed ? 0.2 : 0) + 0.1 * words.length + (isBeside ? 0.4 : 0));
+    return Math.min(0.9, 0.03 + 0.07 * Math.max(...times) + 0.1 * words.length + (isBeside ? 0.4 : 0));
   }
 
   return {

@@ -34,15 +34,32 @@ const SWAPPED: Readonly<Record<string, string>> = {
 export function editsOf(sql: string, from = 0, to = sql.length): readonly Edit[] {
   const tokens = readTokens(sql, from, to);
   const ofRange = betweens(tokens);
-  const edits = tokens.flatMap((_, at) => [
-    ...editsOfWord(tokens, at, ofRange),
-    ...editsOfConditions(tokens, at, ofRange),
-    ...editsOfLocks(tokens, at),
-    ...editsOfOrder(tokens, at),
-  ]);
+  const ofMessages = messages(tokens);
+  const edits = tokens.flatMap((_, at) =>
+    ofMessages.has(at)
+      ? []
+      : [
+          ...editsOfWord(tokens, at, ofRange),
+          ...editsOfConditions(tokens, at, ofRange),
+          ...editsOfLocks(tokens, at),
+          ...editsOfOrder(tokens, at),
+        ],
+  );
   edits.push(...removedStatements(tokens));
   const unique = new Map(edits.map((edit) => [`${edit.start} ${edit.end} ${edit.text}`, edit]));
   return [...unique.values()].sort((a, b) => a.start - b.start);
+}
+
+/** What belongs to a `raise`: its message, its hint and their values. */
+function messages(tokens: readonly Token[]): ReadonlySet<number> {
+  const found = new Set<number>();
+  let isMessage = false;
+  tokens.forEach(({ text }, at) => {
+    if (text === 'raise') isMessage = true;
+    if (text === ';') isMessage = false;
+    if (isMessage) found.add(at);
+  });
+  return found;
 }
 
 /** Each `and` that belongs to a `between`. */
@@ -185,9 +202,18 @@ function editsOfOrder(tokens: readonly Token[], at: number): readonly Edit[] {
   }
   if (token.text === 'limit' && !/^[),;:.]/.test(tokens[at + 1]?.text ?? ')')) {
     const end = endOf(at + 1);
-    return end < 0 ? [] : [span('limit left out', tokens, at, end - 1, '')];
+    return end < 0 || isOneRow(tokens, at) ? [] : [span('limit left out', tokens, at, end - 1, '')];
   }
   return [];
+}
+
+/** Whether a limit ends a statement with "into", which takes the first row anyway. */
+function isOneRow(tokens: readonly Token[], limit: number): boolean {
+  if (tokens[limit + 1]?.text !== '1' || tokens[limit + 2]?.text !== ';') return false;
+  let start = limit;
+  while (start > 0 && !/^(;|then|else|begin|loop)$/.test(tokens[start - 1]?.text ?? '')) start -= 1;
+  const words = tokens.slice(start, limit).map(({ text }) => text);
+  return words.includes('into') && !words.includes('strict') && !words.includes('return');
 }
 
 /** Leaves out each statement of PL/pgSQL that declares, returns and controls nothing. */

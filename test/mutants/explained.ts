@@ -6,6 +6,12 @@ export const EXPLAINED: Readonly<Record<string, string>> = {
   'planner setting left out': 'Performance only: it changes plans, which the bench counts instructions of.',
   'index dropped':
     'Performance only: it is not unique. test/schema/lookups.slow.test.ts looks for most of them in plans.',
+  // filestore.journal_entries_idempotency_key … where idempotency_key is not null → true
+  'journal_entries/unique-index-widened/631542':
+    'Performance only: nulls differ from each other in a unique index, so more rows are only more entries.',
+  // functions/prepare_node_insert.sql: new.updated_at > statement_timestamp() → >=
+  'prepare_node_insert/comparison-shifted/aaecae':
+    'Equivalent: the condition only decides whether refuse_created_node, which tests again, is called.',
   // functions/record_sightings.sql: if (least(seen_at, …
   'record_sightings/branch-always-taken/629280':
     'Performance only: one test of both moments saves two calls that test each.',

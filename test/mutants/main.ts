@@ -79,10 +79,9 @@ function choose(
 }
 
 function isOpen(mutant: Mutant, { results }: Store, again: boolean): boolean {
+  if (explanationOf(mutant) !== undefined) return false;
   const known = results.get(keyOf(mutant));
-  return (
-    known === undefined || (again && known.outcome === 'survived' && explanationOf(mutant) === undefined)
-  );
+  return known === undefined || (again && known.outcome === 'survived');
 }
 
 async function listFiles(session: Session, { tests, slow }: Options): Promise<readonly string[]> {

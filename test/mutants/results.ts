@@ -103,8 +103,9 @@ export function renderReport(mutants: readonly Mutant[], { results }: Store): st
 const emptySums = (): Sums => ({ caught: 0, explained: 0, survived: 0, refused: 0, left: 0 });
 
 function outcomeOf(mutant: Mutant, result: Result | undefined): keyof Sums {
-  if (result === undefined) return 'left';
-  return result.outcome === 'survived' && explanationOf(mutant) !== undefined ? 'explained' : result.outcome;
+  const isExplained = explanationOf(mutant) !== undefined;
+  if (result === undefined) return isExplained ? 'explained' : 'left';
+  return result.outcome === 'survived' && isExplained ? 'explained' : result.outcome;
 }
 
 function renderTable(title: string, sums: ReadonlyMap<string, Sums>): readonly string[] {

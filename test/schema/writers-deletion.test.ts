@@ -45,9 +45,12 @@ describe('delete_node', () => {
   test('with recursive deletes all nodes below and no others, with the same deleted_at', async () => {
     await writers.create((await ensure('a/b/c')).id, 'f');
     for (const name of ['a!', 'a-b', 'a0']) await writers.create(mount.rootId, name);
+    const other = await createMount(database());
+    await ensure('a/b', await keyOf(database(), other.id));
     const a = await ensure('a');
     await writers.remove(a.id, { recursive: true });
     expect(await live()).toEqual(['a!', 'a-b', 'a0']);
+    expect(await livePaths(database(), other.id)).toEqual(['a', 'a/b']);
     const moments = await database().query(
       'select deleted_at::text as moment from filestore.nodes where backend_mount_id = $1 and not live',
       [mount.id],
