@@ -31,31 +31,11 @@ const CALLABLE: Readonly<Record<Level, readonly string[]>> = {
   ],
 };
 
-/** Functions that run as the owner although they are no trigger functions: they write, or read, what no level may. */
-const AS_OWNER = [
-  ...['apply_scan', 'begin_scan', 'cancel_scan', 'check_sequences', 'copy_nodes', 'delete_mount'],
-  ...['expire_scans', 'fold_rollups', 'merge_nodes', 'mount_place', 'prune_history', 'prune_journal'],
-  ...['purge_deleted', 'record_entries', 'record_sightings', 'record_write_sighting', 'recount_rollups'],
-  ...['restore_tree', 'scan_differences', 'sync_nodes'],
-];
-
-/** Procedures that commit cannot pin a search_path; a pinned one would keep the others from being inlined. */
-const UNPINNED = [
-  ...['backfill', 'cancel_move', 'child_path', 'erase_mount', 'has_secret', 'import_nodes', 'location_uri'],
-  ...['node_location', 'percent_encode', 'prepare_moves', 'shorten_path'],
-];
-
-/** These return null for a null argument, without being run. */
-const STRICT = ['canonical_path', 'find_secret', 'holds_secret', 'is_small_json', 'percent_encode'];
-
 interface Routine {
   readonly name: string;
   readonly level: Level | null;
   readonly isInternal: boolean;
-  readonly isTrigger: boolean;
   readonly isOwners: boolean;
-  readonly isStrict: boolean;
-  readonly isPinned: boolean;
   /** The functions that its text names. */
   readonly calls: ReadonlySet<string>;
 }
@@ -72,10 +52,8 @@ beforeAll(async () => {
     roles.push(name);
   }
   const rows = await database().query(
-    `select p.proname as name, pg_get_functiondef(p.oid) as text, p.prosecdef, p.proisstrict,
-       p.prorettype = 'trigger'::regtype as is_trigger,
+    `select p.proname as name, pg_get_functiondef(p.oid) as text, p.prosecdef,
        coalesce(obj_description(p.oid, 'pg_proc'), '') like 'Internal:%' as is_internal,
-       'search_path=pg_catalog, pg_temp' = any (p.proconfig) as is_pinned,
        ($2::text[])[(select min(r.place) from unnest($1::text[]) with ordinality as r (name, place)
                      where has_function_privilege(r.name, p.oid, 'execute'))] as level
      from pg_proc p
@@ -94,10 +72,7 @@ beforeAll(async () => {
     name: row.name,
     level: row.level,
     isInternal: row.is_internal,
-    isTrigger: row.is_trigger,
     isOwners: row.prosecdef,
-    isStrict: row.proisstrict,
-    isPinned: row.is_pinned === true,
     calls: namedIn(row.text),
   }));
   const [text] = await database().query<{ checks: string; views: string }>(
@@ -144,17 +119,5 @@ describe('functions', () => {
         .filter(({ name, level, isInternal }) => isInternal && rankOf(level) < needed(name))
         .map(({ name, level }) => `${name} for ${level}`),
     ).toEqual([]);
-  });
-
-  test('run as the owner if they are trigger functions, or write or read what no level may', () => {
-    expect(namesOf(({ isOwners, isTrigger }) => isOwners && !isTrigger)).toEqual(AS_OWNER);
-  });
-
-  test('pin their search_path', () => {
-    expect(namesOf(({ isPinned }) => !isPinned)).toEqual(UNPINNED);
-  });
-
-  test('return null for null if they are strict', () => {
-    expect(namesOf(({ isStrict }) => isStrict)).toEqual(STRICT);
   });
 });

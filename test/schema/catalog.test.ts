@@ -3,6 +3,23 @@ import { databaseForFile } from '../support/databases/test-database.ts';
 
 const database = databaseForFile();
 
+/** Functions that run as the owner although they are no trigger functions: they write, or read, what no level may. */
+const AS_OWNER = [
+  ...['apply_scan', 'begin_scan', 'cancel_scan', 'check_sequences', 'copy_nodes', 'delete_mount'],
+  ...['expire_scans', 'fold_rollups', 'merge_nodes', 'mount_place', 'prune_history', 'prune_journal'],
+  ...['purge_deleted', 'record_entries', 'record_sightings', 'record_write_sighting', 'recount_rollups'],
+  ...['restore_tree', 'scan_differences', 'sync_nodes'],
+];
+
+/** Procedures that commit cannot pin a search_path; a pinned one would keep the others from being inlined. */
+const UNPINNED = [
+  ...['backfill', 'cancel_move', 'child_path', 'erase_mount', 'has_secret', 'import_nodes', 'location_uri'],
+  ...['node_location', 'percent_encode', 'prepare_moves', 'shorten_path'],
+];
+
+/** These return null for a null argument, without being run. */
+const STRICT = ['canonical_path', 'find_secret', 'holds_secret', 'is_small_json', 'percent_encode'];
+
 test('PUBLIC has no right to execute or read anything', async () => {
   // The server creates the constructors of a range type with the type. pg_dump leaves out their rights, so revoked ones
   // would return with a restore. They read nothing, and PUBLIC has no usage on the schema.
@@ -21,6 +38,23 @@ test('PUBLIC has no right to execute or read anything', async () => {
      select 'schema filestore' where has_schema_privilege('public', 'filestore', 'usage')`,
   );
   expect(open).toEqual([]);
+});
+
+test.each([
+  ['run as the owner, besides triggers', `p.prosecdef and p.prorettype <> 'trigger'::regtype`, AS_OWNER],
+  [
+    'do not pin their search_path',
+    `'search_path=pg_catalog, pg_temp' <> all (coalesce(p.proconfig, '{}'))`,
+    UNPINNED,
+  ],
+  ['return null for null without being run', 'p.proisstrict', STRICT],
+])('the functions that %s are known', async (_, condition, names) => {
+  const found = await database().query<{ name: string }>(
+    `select p.proname as name from pg_proc p
+     where p.pronamespace = 'filestore'::regnamespace and p.prosrc !~ 'range_constructor' and (${condition})
+     order by p.proname collate "C"`,
+  );
+  expect(found.map(({ name }) => name)).toEqual(names);
 });
 
 test('names of constraints, indexes and triggers begin with their table', async () => {

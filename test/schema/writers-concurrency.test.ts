@@ -27,6 +27,20 @@ beforeEach(async () => {
 
 const ensure = (path: string) => writers.ensure(key, path);
 
+test.each([false, true])(
+  'a delete of a directory at its version is refused when the directory is written at the same time (recursive: %s)',
+  async (recursive) => {
+    const { id } = await ensure('a');
+    await first.query('begin');
+    await first.query(`update filestore.nodes set metadata = '{"note": "x"}' where id = $1`, [id]);
+    const removal = await sendAndBlock(second, 'select filestore.delete_node($1, 1, $2)', [id, recursive]);
+    expect(removal.waits).toBe(true);
+    await first.query('commit');
+    expect(await removal.outcome).toMatchObject({ ok: false, error: refusal('FS409', 'version 2, not 1') });
+    expect(await livePaths(database(), mount.id)).toEqual(['a']);
+  },
+);
+
 describe('nothing deadlocks', () => {
   /** Locks a row, as any open transaction that changed it does, and no other one. */
   const TOUCH = `update filestore.nodes set metadata = metadata || '{"touched": true}' where id = $1`;

@@ -48,7 +48,11 @@ describe('delete_node', () => {
     const other = await createMount(database());
     await ensure('a/b', await keyOf(database(), other.id));
     const a = await ensure('a');
-    await writers.remove(a.id, { recursive: true });
+    expect(await writers.remove(a.id, { recursive: true })).toMatchObject({
+      id: a.id,
+      version: 2,
+      live: false,
+    });
     expect(await live()).toEqual(['a!', 'a-b', 'a0']);
     expect(await livePaths(database(), other.id)).toEqual(['a', 'a/b']);
     const moments = await database().query(
