@@ -6,6 +6,7 @@ import { BaseSequencer, createVitest, type Reporter, type TestSpecification } fr
 import { databaseUrl } from '../../harness/connection.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
 import { withClient } from '../../src/testing/with-client.ts';
+import { KeptThread } from './kept-worker.ts';
 import { MODEL, runModel } from './run-model.ts';
 
 /** These read the text of functions, or compare it with what is committed. Only behaviour counts here. */
@@ -82,12 +83,12 @@ export async function openSession(): Promise<Session> {
       fail({ file: nameOf(module.moduleId), test: 'before all', message: errors[0]?.message ?? '' });
     },
   };
+  const worker = new KeptThread();
   const vitest = await createVitest('test', {
     root: PACKAGE_ROOT,
     watch: false,
     isolate: false,
-    // A thread starts faster than a process.
-    pool: 'threads',
+    pool: worker.pool,
     maxWorkers: 1,
     bail: 1,
     silent: true,
@@ -164,12 +165,16 @@ export async function openSession(): Promise<Session> {
     return before ?? (await runModel(server)) ?? (await runAll(files.slice(at + 1)));
   }
 
+  /** The thread may still be at work on a test that did not end. */
+  const isHanging = () => failure?.message.includes('timed out') === true;
+
   async function runFiles(files: readonly string[]): Promise<Failure | undefined> {
     failure = undefined;
     onFailure = () => void endStatements().catch(() => undefined);
     const { unhandledErrors } = await vitest.runTestSpecifications(specificationsOf(files));
     if (unhandledErrors.length > 0)
       fail({ file: files.join(' '), test: 'outside of tests', message: String(unhandledErrors[0]) });
+    if (isHanging() || unhandledErrors.length > 0) await worker.discard();
     await removeLeftovers();
     return failure;
   }
@@ -220,6 +225,7 @@ export async function openSession(): Promise<Session> {
       await superuser.query('alter system reset track_functions');
       await superuser.query('select pg_reload_conf()');
       await superuser.end();
+      await worker.discard();
       await vitest.close();
       rmSync(folder, { recursive: true, force: true });
       process.exitCode = 0;
