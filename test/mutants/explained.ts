@@ -12,6 +12,32 @@ export const EXPLAINED: Readonly<Record<string, string>> = {
   // functions/prepare_node_insert.sql: new.updated_at > statement_timestamp() → >=
   'prepare_node_insert/comparison-shifted/aaecae':
     'Equivalent: the condition only decides whether refuse_created_node, which tests again, is called.',
+  // functions/prepare_node_update.sql: if new.state is distinct from old.state → <>
+  'prepare_node_update/null-compared/2d174e':
+    'Equivalent: no state is null, and an update to null fails anyway.',
+  // functions/move_node.sql: if taken <> 'nodes_live_child_key' → if false, and the statement that sets taken left out
+  'move_node/branch-left-out/e22750':
+    'Equivalent: each other unique key of nodes contains the id, or belongs to roots, which are not moved.',
+  'move_node/statement-left-out/5c9531':
+    'Equivalent: each other unique key of nodes contains the id, or belongs to roots, which are not moved.',
+  'restore_node/branch-left-out/e22750':
+    'Equivalent: each other unique key of nodes contains the id, or belongs to roots, which are not restored.',
+  'restore_node/statement-left-out/5c9531':
+    'Equivalent: each other unique key of nodes contains the id, or belongs to roots, which are not restored.',
+  // functions/expire_commands.sql: limit batch of the search for mounts
+  'expire_commands/limit-left-out/f6d863':
+    'Performance only: the update takes the oldest commands, at most a batch.',
+  // functions/restore_node.sql: coalesce(with_tree, false) → coalesce(with_tree, true)
+  'restore_node/boolean-flipped/fcd04b': 'Equivalent: only null as with_tree then takes a stronger lock.',
+  // functions/purge_deleted.sql: select distinct d.directory_id → select d.directory_id
+  'purge_deleted/distinct-left-out/4dd812': 'Performance only: the ids are compared, never counted.',
+  'purge_deleted/distinct-left-out/4dd812.2': 'Performance only: the ids are compared, never counted.',
+  'purge_deleted/distinct-left-out/4dd812.3': 'Performance only: the ids are compared, never counted.',
+  // functions/climb_totals.sql: continue when lowest >= 0 → > 0
+  'climb_totals/comparison-shifted/752c96': 'Equivalent: a root is then added up in one more round.',
+  // functions/apply_batch.sql: where c.scan_id = scan.id → where true
+  'apply_batch/condition-left-out/aee910':
+    'Performance only: numbers of other scans make a batch smaller, and the next one goes on after them.',
   // functions/record_sightings.sql: if (least(seen_at, …
   'record_sightings/branch-always-taken/629280':
     'Performance only: one test of both moments saves two calls that test each.',

@@ -21,7 +21,7 @@ const USAGE = `npm run mutate -- [--only move_node,nodes] [--kind lock] [--sampl
   --part     1/2 and 2/2 are two halves, for two runs at once
   --limit    seconds of tests for one mutant (default 60, by their duration with the unchanged schema)
   --tests    only these test files
-  --again    tests the survivors again, whose lines are known
+  --again    tests only the survivors again, such as with --tests
   --slow     with the files of the slow lane too
   --results  a folder for the results (default .mutants)
   --report   prints what is known, and tests nothing`;
@@ -81,7 +81,7 @@ function choose(
 function isOpen(mutant: Mutant, { results }: Store, again: boolean): boolean {
   if (explanationOf(mutant) !== undefined) return false;
   const known = results.get(keyOf(mutant));
-  return known === undefined || (again && known.outcome === 'survived');
+  return again ? known?.outcome === 'survived' : known === undefined;
 }
 
 async function listFiles(session: Session, { tests, slow }: Options): Promise<readonly string[]> {

@@ -123,6 +123,15 @@ describe('begin_command', () => {
     ).toEqual({ status: 'running', parameters: {} });
   });
 
+  test('begins a command at REPEATABLE READ without a key, and refuses one with a key', async () => {
+    const beginAt = async (key: string | null) => {
+      await first.query('begin isolation level repeatable read');
+      return begin(first, { ...MOVE, key }).finally(() => first.query('commit'));
+    };
+    expect(await beginAt(null)).toMatchObject({ is_new: true });
+    await expect(beginAt('k')).rejects.toMatchObject({ constraint: 'read_committed_check' });
+  });
+
   test('returns the entry that holds the key, not one that failed later', async () => {
     const { id } = await begin(first, MOVE);
     await withoutTriggers(database(), (client) =>

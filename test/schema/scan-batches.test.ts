@@ -127,6 +127,13 @@ test('a scan that is killed after any number of batches continues with the next 
   expect(await picture()).toEqual(lines);
 });
 
+test('each call renews the scan', async () => {
+  const id = await record(AFTER);
+  const recorded = await one(service, 'select expires_at from filestore.scans where id = $1', [id]);
+  const { expires_at } = await applyOnce(service, id);
+  expect(expires_at.getTime()).toBeGreaterThanOrEqual(recorded.expires_at.getTime());
+});
+
 test('a plan that is lost is made again, in every state of the scan', async () => {
   await scan(service, key, BEFORE);
   const id = await record(AFTER);

@@ -126,3 +126,13 @@ describe('the lock of a tree:', () => {
     }).toEqual({ shared: lock === 'exclusive', exclusive: lock !== 'none', ofAnotherMount: false });
   });
 });
+
+test.each(['null, true', '1, null'])(
+  'lock_tree(%s) is refused, since it would lock nothing',
+  async (given) => {
+    await expect(session.query(`select filestore.lock_tree(${given})`)).rejects.toMatchObject({
+      code: 'FS422',
+      constraint: 'tree_lock_check',
+    });
+  },
+);
