@@ -27,6 +27,12 @@ export const EXPLAINED: Readonly<Record<string, string>> = {
   // functions/expire_commands.sql: limit batch of the search for mounts
   'expire_commands/limit-left-out/f6d863':
     'Performance only: the update takes the oldest commands, at most a batch.',
+  // functions/copy_tree.sql: and n.live → and true
+  'copy_tree/condition-left-out/16c9ef':
+    'Equivalent: copy_nodes and merge_nodes look for a live source again, and refuse_stale then says the same.',
+  // functions/prune_history.sql: max(p.node_id) → min(p.node_id)
+  'prune_history/extreme-swapped/b26315':
+    'Performance only: the next call begins at an earlier node, whose versions are gone.',
   // functions/restore_node.sql: coalesce(with_tree, false) → coalesce(with_tree, true)
   'restore_node/boolean-flipped/fcd04b': 'Equivalent: only null as with_tree then takes a stronger lock.',
   // functions/purge_deleted.sql: select distinct d.directory_id → select d.directory_id

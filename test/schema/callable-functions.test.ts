@@ -60,7 +60,7 @@ beforeAll(async () => {
        ($2::text[])[(select min(r.place) from unnest($1::text[]) with ordinality as r (name, place)
                      where has_function_privilege(r.name, p.oid, 'execute'))] as level
      from pg_proc p
-     where p.pronamespace = 'filestore'::regnamespace and p.prosrc !~ 'range_constructor'
+     where p.pronamespace = 'filestore'::regnamespace and p.prosrc !~ '^(range|multirange)_constructor'
      order by p.proname collate "C"`,
     [roles, LEVELS],
   );

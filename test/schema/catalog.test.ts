@@ -51,7 +51,7 @@ test.each([
 ])('the functions that %s are known', async (_, condition, names) => {
   const found = await database().query<{ name: string }>(
     `select p.proname as name from pg_proc p
-     where p.pronamespace = 'filestore'::regnamespace and p.prosrc !~ 'range_constructor' and (${condition})
+     where p.pronamespace = 'filestore'::regnamespace and p.prosrc !~ '^(range|multirange)_constructor' and (${condition})
      order by p.proname collate "C"`,
   );
   expect(found.map(({ name }) => name)).toEqual(names);

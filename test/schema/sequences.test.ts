@@ -44,6 +44,20 @@ describe('when the ids of nodes are behind their table', () => {
     expect(await writersOn(service).create(mount.rootId, 'new')).toMatchObject({ path: 'new' });
   });
 
+  test.each([
+    ['create_nodes', `select from filestore.create_nodes('[{"parent_id": $1, "name": "new"}]')`],
+    ['copy_tree', "select from filestore.copy_tree($2, $1, 'new')"],
+    ['copy_tree with skip', "select from filestore.copy_tree($2, $1, 'new', on_conflict => 'skip')"],
+  ])('%s reports the primary key too, and does not return as if it had created a node', async (_, call) => {
+    const a = await one(database(), 'select id from filestore.nodes where parent_id = $1 and name = $2', [
+      mount.rootId,
+      'a',
+    ]);
+    const statement = call.replace('$1', mount.rootId).replace('$2', a.id);
+    await expect(service.query(statement)).rejects.toMatchObject({ code: '23505', constraint: 'nodes_pkey' });
+    await repair();
+  });
+
   test('ensure_directory fails at once and uses only one id', async () => {
     const before = await lastId();
     await expect(writersOn(service).ensure(key, 'x/y/z')).rejects.toMatchObject({
