@@ -33,6 +33,11 @@ export const EXPLAINED: Readonly<Record<string, string>> = {
   // functions/prune_history.sql: max(p.node_id) → min(p.node_id)
   'prune_history/extreme-swapped/b26315':
     'Performance only: the next call begins at an earlier node, whose versions are gone.',
+  // functions/delete_node.sql: n.path >= node.path || '/' → >
+  'delete_node/comparison-shifted/0053af': 'Equivalent: no path ends with a slash.',
+  // functions/prepare_node_update.sql: new.backend_mount_id is distinct from old.backend_mount_id → <>
+  'prepare_node_update/null-compared/536501':
+    'Equivalent: no mount is null, and an update to null fails anyway.',
   // functions/restore_node.sql: coalesce(with_tree, false) → coalesce(with_tree, true)
   'restore_node/boolean-flipped/fcd04b': 'Equivalent: only null as with_tree then takes a stronger lock.',
   // functions/purge_deleted.sql: select distinct d.directory_id → select d.directory_id
