@@ -142,5 +142,5 @@ export const PARTIES: Readonly<Record<PartyName, Party>> = {
   writer,
 };
 
-/** How many migrations are applied in all, whoever does it. */
+/** How many migrations both parties apply together. */
 export const TO_APPLY = KINDS.length;
