@@ -43,6 +43,16 @@ test('creates files and directories with those above them, in the order given', 
   ]);
 });
 
+test('refuses entries that need more than 30000 directories of their own, and creates nothing', async () => {
+  const entries = Array.from({ length: 10_000 }, (_, number) => file(`${number}/a/b/c/d`));
+  await expect(sync(entries)).rejects.toMatchObject({
+    code: 'FS422',
+    constraint: 'limit_check',
+    message: 'the entries need more than 30000 directories that are not among them',
+  });
+  expect(await readStates(service, key)).toEqual([]);
+});
+
 test('writes only what changed, and sees everything', async () => {
   await sync([file('a', '1', 5), file('b', '2', 5), directory('d', '3')], 'top');
   expect(
