@@ -51,6 +51,14 @@ describe('erase_mount', () => {
     expect((await rowsOf(erased())).nodes).toBe(before.nodes);
   });
 
+  test('leaves commands that have not ended', async () => {
+    await deactivate();
+    await database().query('select filestore.begin_erasing($1, 7)', [key()]);
+    await expect(
+      database().query('delete from filestore.journal_entries where backend_mount_id = $1', [erased().id]),
+    ).rejects.toMatchObject({ code: 'FS409', constraint: 'journal_entries_open' });
+  });
+
   test('that was stopped keeps the folds of other mounts going, and cannot be opened again', async () => {
     await deactivate();
     // What it does until its first commits.
@@ -73,6 +81,22 @@ describe('erase_mount', () => {
     await erase(database());
     expect(Object.values(await rowsOf(erased()))).toEqual(Array(6).fill('0 '));
     expect(await problems()).toEqual([]);
+  });
+
+  test('removes directories before their files and with pending totals, which no fold looks for', async () => {
+    await deactivate();
+    await database().query('select filestore.begin_erasing($1, 7)', [key()]);
+    await database().query(
+      "update filestore.nodes set size_bytes = 9 where backend_mount_id = $1 and path = 'z/f1'",
+      [erased().id],
+    );
+    await database().query(
+      "delete from filestore.nodes where backend_mount_id = $1 and (path = 'a/gone' or path >= 'z')",
+      [erased().id],
+    );
+    await foldAll(database());
+    await erase(database());
+    expect(Object.values(await rowsOf(erased()))).toEqual(Array(6).fill('0 '));
   });
 
   test('an erased mount frees its key and its place', async () => {

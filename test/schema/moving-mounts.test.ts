@@ -242,11 +242,16 @@ describe('a closed mount', () => {
     await finish();
     // As after a call that was killed.
     await query('update filestore.backend_mounts set erasing_since = now() where id = $1', [mount.id]);
+    await query("select filestore.begin_command('scan', mount_id => $1)", [other.id]);
+    const removal = 'delete from filestore.journal_entries where backend_mount_id = $1';
+    await expect(query(removal, [other.id])).rejects.toMatchObject({ constraint: 'journal_entries_open' });
     await query('call filestore.erase_mount($1, 1)', [key]);
     expect(await query('select distinct backend_mount_id as id from filestore.nodes')).toEqual([
       { id: other.id },
     ]);
-    expect(await query('select * from filestore.journal_entries')).toEqual([]);
+    expect(await query('select backend_mount_id from filestore.journal_entries')).toEqual([
+      { backend_mount_id: other.id },
+    ]);
     await query('call filestore.prepare_moves(false)');
     expect(await problems()).toEqual([]);
   });

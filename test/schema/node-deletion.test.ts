@@ -104,9 +104,10 @@ describe('a tombstone', () => {
     const b = await createDirectory(database(), mount, mount.rootId, 'b');
     const file = await createNode(database(), mount, mount.rootId, 'f');
     await deleteNode(database(), file);
-    await expect(
-      database().query(`update filestore.nodes set ${column} = $2 where id = $1`, [file, b]),
-    ).rejects.toMatchObject({ code: 'FS422', message: expect.stringContaining('"f"') });
+    for (const value of [b, null])
+      await expect(
+        database().query(`update filestore.nodes set ${column} = $2 where id = $1`, [file, value]),
+      ).rejects.toMatchObject({ code: 'FS422', message: expect.stringContaining('"f"') });
   });
 
   test('can be restored to another place', async () => {

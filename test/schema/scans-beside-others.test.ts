@@ -12,6 +12,7 @@ import {
   readIds,
   readStates,
   recordEntries,
+  recordScan,
   scan,
 } from '../support/rows/scans.ts';
 import { until } from '../support/until.ts';
@@ -67,6 +68,23 @@ describe('callers that record entries of one scan do not deadlock', () => {
     await other.query('commit');
     expect(await applyScan(service, id)).toMatchObject({ created: '4' });
   });
+});
+
+test('a worker that waits while another one takes a step leaves the next step to the next call', async () => {
+  await scan(service, key, [file('old', 'f1', 1)]);
+  const id = await recordScan(service, key, [file('old', 'f1', 2), file('new', 'f2', 3)]);
+  await applyOnce(service, id);
+  await other.query('begin');
+  await other.query(
+    'select filestore.lock_tree(id, true) from filestore.backend_mounts where mount_key = $1',
+    [key],
+  );
+  const waiting = await sendAndBlock(service, 'select filestore.apply_scan($1)', [id]);
+  expect(waiting.waits).toBe(true);
+  expect(await applyOnce(other, id)).toMatchObject({ created: '1', changed: '0' });
+  await other.query('commit');
+  expect(await waiting.outcome).toMatchObject({ ok: true });
+  expect(await applyScan(service, id)).toMatchObject({ created: '1', changed: '1', skipped: '0' });
 });
 
 test('a batch of a scan and the deletion of its mount do not deadlock', async () => {
