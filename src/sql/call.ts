@@ -1,4 +1,4 @@
-import { isDate } from 'node:util/types';
+import { isDate, isMap, isSet } from 'node:util/types';
 import { ROW_TYPES, type ValueTypes } from '../value-parsers.ts';
 
 /** Runs a statement: pg's Client, PoolClient or Pool. */
@@ -156,7 +156,7 @@ function toJson(name: string, parameter: SqlParameter, value: unknown): string {
   let text: string | undefined;
   let cause: unknown;
   try {
-    text = JSON.stringify(value);
+    text = JSON.stringify(value, keepJson);
   } catch (error) {
     cause = error;
   }
@@ -167,6 +167,22 @@ function toJson(name: string, parameter: SqlParameter, value: unknown): string {
     `filestore.${name} got a value for ${parameter.name} that is not JSON${why}. ${remedy}`,
     { cause },
   );
+}
+
+/** Throws where JSON would be another value: an expected version of NaN would become null, which expects none. */
+function keepJson(this: unknown, key: string, value: unknown): unknown {
+  const given: unknown = Reflect.get(Object(this), key);
+  let problem: string | undefined;
+  if (HALF_PAIR.test(key) || (typeof value === 'string' && HALF_PAIR.test(value))) {
+    problem = 'half of a surrogate pair';
+  } else if (typeof value === 'number' && !Number.isFinite(value)) problem = String(value);
+  else if (isDate(given) && value === null) problem = 'an invalid Date';
+  else if (isMap(value) || isSet(value)) problem = `a ${value.constructor.name}`;
+  else if (Array.isArray(this) && ['undefined', 'function', 'symbol'].includes(typeof value)) {
+    problem = `${typeof value} in an array`;
+  }
+  if (problem !== undefined) throw new RangeError(problem);
+  return value;
 }
 
 /** In UTC. pg would write the local time with an offset of whole minutes, but old offsets have seconds. */

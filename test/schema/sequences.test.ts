@@ -78,6 +78,34 @@ describe('when the ids of nodes are behind their table', () => {
   });
 });
 
+describe('when all ids are used', () => {
+  const database = databaseForEachTest();
+  const use = (table: string) =>
+    database().query(
+      `select setval(s.seqrelid, s.seqmax) from pg_sequence s
+       where s.seqrelid = pg_get_serial_sequence('filestore.${table}', 'id')::regclass`,
+    );
+
+  test.each([
+    ['nodes', `select from filestore.create_nodes('[{"parent_id": $1, "name": "new"}]')`],
+    [
+      'backend_mounts',
+      `select from filestore.create_mount('{"mount_key": "n", "backend_kind": "s3", "bucket": "new"}')`,
+    ],
+  ])('of %s, batches and mounts are refused with the code of the server', async (table, call) => {
+    const mount = await createMount(database());
+    await use(table);
+    await expect(database().query(call.replace('$1', mount.rootId))).rejects.toMatchObject({ code: '2200H' });
+  });
+
+  test.each(['nodes', 'rollup_deltas'])('of %s, check_integrity says that none is left', async (table) => {
+    await use(table);
+    expect(await database().query('select problem, detail from filestore.check_integrity()')).toMatchObject([
+      { detail: expect.stringContaining(`${table}: 0 ids are left`) },
+    ]);
+  });
+});
+
 describe('set_database_number', () => {
   const database = databaseForEachTest();
   const RANGE = 2 ** 40;

@@ -112,6 +112,22 @@ test.each<[string, string, () => Promise<unknown>]>([
   await expect(call()).rejects.toThrow(new RangeError(`filestore.${name} got ${problem}`));
 });
 
+test.each([
+  ['NaN', { size: [Number.NaN] }],
+  ['an invalid Date', { at: new Date(Number.NaN) }],
+  ['a Map', { tags: new Map() }],
+  ['undefined in an array', [undefined]],
+  ['half of a surrogate pair', { '\ud800': 1 }],
+  ['half of a surrogate pair', ['a\udc00']],
+])('JSON that would lose a value is a RangeError: %s', async (why, deep) => {
+  const call = createNode(client, { parentId: '1', name: 'a', metadata: wrong({ deep }) });
+  await expect(call).rejects.toThrow(
+    new RangeError(
+      `filestore.create_node got a value for metadata that is not JSON (${why}). Pass strings, numbers, booleans, null, arrays and plain objects.`,
+    ),
+  );
+});
+
 test('an invalid Date is refused', async () => {
   const call = createNode(client, { parentId: '1', name: 'a', lastModifiedAt: new Date(Number.NaN) });
   await expect(call).rejects.toThrow(
