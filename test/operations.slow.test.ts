@@ -184,6 +184,7 @@ describe('an operator with the runbook', () => {
       await stranger.query(
         "select pg_advisory_lock(hashtextextended('filestore.move', id)) from filestore.backend_mounts",
       );
+      await stranger.query("select pg_advisory_lock(hashtextextended('filestore_changes', 0))");
       await stranger.query('begin');
       await stranger.query("select filestore.begin_command('x', idempotency_key => 'y')");
 
@@ -200,6 +201,7 @@ describe('an operator with the runbook', () => {
         { locked: 'an idempotency key', ...held },
         { locked: 'media', ...held },
         { locked: 'media', ...held },
+        { locked: 'the follower', ...held },
       ]);
       const ended = new Promise((resolve) => stranger.once('end', resolve));
       const { rows: gone } = await client.query(end.replace(/<pid.*>/, String(rows[1].pid)));
