@@ -58,4 +58,24 @@ export const EXPLAINED: Readonly<Record<string, string>> = {
   // functions/plan_files.sql: left join … on h.scan_id = scan.id → on true
   'plan_files/condition-left-out/ca864c':
     'Equivalent: scan_directories has rows only inside the transaction that plans a scan.',
+  // functions/guard_node_removal.sql: order by n.name → order by n.name desc
+  'guard_node_removal/order-changed/1886be':
+    'Equivalent: any tombstone below the directory refuses its removal, and the message names one of them.',
+  // functions/record_node_update.sql: if not old.live then → if true then
+  'record_node_update/branch-always-taken/229107':
+    'Performance only: the old parent of a live node exists, and is locked too.',
+  // functions/set_node_version.sql: if current_setting('filestore.backfill_id', true) <> '' → if true
+  'set_node_version/branch-always-taken/a3cdaa':
+    'Performance only: is_backfill finds no backfill whose id is an empty text.',
+  // functions/prepare_node_insert.sql: the conditions before refuse_created_node → if true, and > 255 → >=
+  'prepare_node_insert/branch-always-taken/e49d52':
+    'Performance only: refuse_created_node tests the same conditions again.',
+  'prepare_node_insert/comparison-shifted/97a050':
+    'Equivalent: the condition only decides whether refuse_created_node, which tests again, is called.',
+  // functions/prepare_node_insert.sql: the lookup of the parent left out
+  'prepare_node_insert/statement-left-out/c88efa':
+    'Performance only: find_parent then makes the same lookup, with the same lock.',
+  // functions/prepare_node_update.sql: if moves then → if true then
+  'prepare_node_update/branch-always-taken/c109e0.2':
+    'Performance only: path, depth and directory_path are computed again from the same values.',
 };
