@@ -125,7 +125,7 @@ describe('on a machine without any database', () => {
     await guest.untilSays(
       'EMBEDDED_POSTGRES_FAILED: The embedded Postgres was stopped by the command that ran it',
     );
-    expect(await guest.interrupt()).toMatchObject({ exitCode: 1 });
+    expect(await guest.ended).toMatchObject({ exitCode: 1 });
   });
 });
 

@@ -37,6 +37,8 @@ export interface RunningCommand {
   said(): string;
   /** Waits until the output since the last call matches. */
   untilSays(text: string | RegExp): Promise<string>;
+  /** Resolves when it has ended, also without a signal. */
+  readonly ended: Promise<CliResult>;
   /** Sends Ctrl-C. */
   interrupt(): Promise<CliResult>;
 }
@@ -122,6 +124,7 @@ export function follow(child: ChildProcess, interrupt: (child: ChildProcess) => 
   const ended = collect(child);
   return {
     child,
+    ended,
     said: () => output,
     async untilSays(text) {
       const pattern = typeof text === 'string' ? new RegExp(literally(text)) : text;
