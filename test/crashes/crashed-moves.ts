@@ -90,8 +90,15 @@ async function crash(
 ): Promise<readonly string[]> {
   const mount = await createMount(servers);
   if (attack.step === 'receive') await operatorDies(servers, mount.key, BEFORE_RECEIPT);
+  let struck: Promise<void> | undefined;
+  const strike = () => {
+    struck = attack.strike();
+    return struck;
+  };
   // A move that copies faster has fewer statements, and does not get there.
-  await operate(servers, mount.key, attackOf(attack)).catch(() => undefined);
+  await operate(servers, mount.key, attackOf({ ...attack, strike })).catch(() => undefined);
+  // A move that meets the killed server on its other connection ends before the server is back.
+  await struck;
   const faults: string[] = [];
   if (sequel === 'skipped') faults.push(...(await skip(servers, mount.key, attack.step)));
   const isBack = sequel === 'taken back' && (await goBack(servers, mount.key, faults));

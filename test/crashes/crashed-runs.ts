@@ -88,7 +88,7 @@ async function crash(
   const { proxy, hosts } = scene;
   await resetItems(scene.url);
   const host = hostOf(scene);
-  let isStruck = false;
+  let struck: Promise<void> | undefined;
   const isHeldUp = ({ text }: Message) => moment === 'during' && text.includes('create index concurrently');
   const outcome = await withClient(scene.url, async (writer) => {
     proxy.begin({
@@ -98,15 +98,19 @@ async function crash(
         if (isHeldUp(message)) await holdUpBuild(writer);
       },
       async strike(message) {
-        isStruck = true;
         if (isHeldUp(message)) await untilHeldUp(scene.url);
-        await STRIKES[victim](scene, message, host);
+        struck = STRIKES[victim](scene, message, host);
+        await struck;
         await writer.end();
       },
     });
     const running = host.run({ folder: scene.folder, env: { DATABASE_URL: proxy.url } });
-    return running.outcome.catch(() => undefined);
+    const ended = await running.outcome.catch(() => undefined);
+    // A run that gives up ends before the server is back.
+    await struck;
+    return ended;
   });
+  const isStruck = struck !== undefined;
   proxy.begin();
   const faults: string[] = [];
   // How often a run looks for sessions that block it depends on how long it takes.
