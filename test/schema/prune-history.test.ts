@@ -198,9 +198,9 @@ describe('before the horizon', () => {
   });
 
   test('the trees of other mounts are still known', async () => {
-    const other = await createMount(database());
     await overwrite(database(), file, 2);
     const start = await startOf(file, 1);
+    const other = await createMount(database());
     await prune(database());
     expect(await horizonOf(database(), other)).toBeNull();
     const tree = "select path from filestore.tree_at($1, '', $2)";

@@ -12,7 +12,8 @@ export const TRAPS = `
     trap    record;
     types   constant oid[]  := array['text', 'name', 'oid', 'xid8', 'regclass', 'numeric', 'bigint', 'integer', 'boolean', 'timestamptz', 'interval',
                                      'jsonb', 'bigint[]', 'text[]']::regtype[];
-    sources constant text   := (select string_agg(prosrc, '') from pg_proc where pronamespace = 'filestore'::regnamespace);
+    called  constant text[] := array(select distinct f.found[1] from pg_proc p, regexp_matches(p.prosrc, '(\\w+)\\(', 'g') as f (found)
+                                     where p.pronamespace = 'filestore'::regnamespace);
   begin
     -- The block itself must not run the traps.
     perform set_config('search_path', 'pg_catalog', true);
@@ -33,7 +34,7 @@ export const TRAPS = `
       from pg_proc
       where pronamespace = 'pg_catalog'::regnamespace and prokind = 'f' and not proretset and provariadic = 0
         and not proargtypes::oid[] && array['internal', 'cstring', '"any"']::regtype[]::oid[]
-        and sources ~ ('\\m' || proname || '\\(')
+        and proname = any (called)
       union all
       select 'format', arguments, 'text'::regtype, (select string_agg('$' || n, ', ') from generate_series(1, pronargs) n)
       from (values ('text, bigint, text', 3), ('text, regclass, text, name', 4)) as known (arguments, pronargs)
