@@ -45,6 +45,7 @@ const CALLS: Readonly<Record<string, string>> = {
   access_rights: `filestore.access_rights('service')`,
   apply_scan: `filestore.apply_scan(${SCAN})`,
   audit_rollups: `filestore.audit_rollups('main')`,
+  audit_totals: 'filestore.audit_totals(null)',
   begin_command: `filestore.begin_command('x', idempotency_key => 'y')`,
   begin_scan: `filestore.begin_scan('main', 'other')`,
   begin_work: `filestore.begin_work(${RUNNING})`,

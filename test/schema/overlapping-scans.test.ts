@@ -61,12 +61,3 @@ test.each([
 ])('a scan %s overlaps', async (_, scans, expected) => {
   expect(await overlaps(scans)).toEqual(expected);
 });
-
-test('many scans of deep directories are compared without temporary files', async () => {
-  const deep = Array<string>(1290).fill('a').join('/');
-  await recordScans(Array.from({ length: 100 }, (_, index) => `${deep}/x${index}`));
-  const [{ 'QUERY PLAN': plan }] = (await database().query(
-    'explain (analyze, buffers, format json) select * from filestore.check_integrity()',
-  )) as [{ 'QUERY PLAN': { Plan: Record<string, unknown> }[] }];
-  expect(plan[0]?.Plan).toMatchObject({ 'Temp Read Blocks': 0, 'Temp Written Blocks': 0 });
-});

@@ -82,7 +82,7 @@ export const BREAKS_OF_NODES: readonly Break[] = [
     rule: "a live node's parent exists",
     what: 'a node whose parent is on another mount',
     sql: ['update filestore.nodes set backend_mount_id = :other where id = :f'],
-    named: ['history on another mount', 'parent on another mount', 'wrong totals'],
+    named: ['history on another mount', 'parent on another mount'],
   },
   {
     rule: 'a rename or move also moves the subtree',

@@ -2,6 +2,7 @@
 export const CALLS: Readonly<Record<string, string>> = {
   access_rights: "access_rights('service')",
   audit_rollups: "audit_rollups('m')",
+  audit_totals: 'audit_totals(null)',
   check_access: 'check_access()',
   check_integrity: 'check_integrity()',
   check_sequences: 'check_sequences()',

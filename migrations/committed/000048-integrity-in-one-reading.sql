@@ -1,7 +1,167 @@
---! Previous: sha1:c3e17e5b66a69309e9545cb7f7d50dbd751d1955
---! Hash: sha1:a84bbe8078eb59da7cbd517349a2d6d60b68c094
---! Message: Overlapping scans in order of their paths
+--! Previous: sha1:0831492dd8f7d6be706b37532fa5875d9650cda8
+--! Hash: sha1:1aae05d194cd75c179164d1518f5308ac4562909
+--! Message: Integrity in one reading
 
+--! Included functions/audit_totals.sql
+create or replace function filestore.audit_totals(mount_id bigint)
+returns table (
+  backend_mount_id     bigint,
+  node_id              bigint,
+  path                 text,
+  size_bytes           numeric,
+  file_count           bigint,
+  dir_count            bigint,
+  child_count          bigint,
+  expected_size_bytes  numeric,
+  expected_file_count  bigint,
+  expected_dir_count   bigint,
+  expected_child_count bigint
+)
+language plpgsql
+stable
+rows 10
+set search_path = pg_catalog, pg_temp
+set jit = off
+-- A plan for one mount and for all would read all nodes for each.
+set plan_cache_mode = force_custom_plan
+as $$
+begin
+  return query
+  -- One snapshot gives both the sums of the live nodes and the folded and pending totals. For a deleted directory,
+  -- both should be zero.
+  with parts (id, mount_id, path, has_totals, size_bytes, files, dirs, children, expected_size, expected_files, expected_dirs, expected_children) as (
+    select
+      n.id,
+      n.backend_mount_id,
+      n.path,
+      r.node_id is not null,
+      r.size_bytes,
+      r.file_count,
+      r.dir_count,
+      r.child_count,
+      0,
+      0,
+      0,
+      0
+    from filestore.nodes n
+    left join filestore.rollups r on r.node_id = n.id
+    where (audit_totals.mount_id is null or n.backend_mount_id = audit_totals.mount_id)
+      and n.directory_path is not null
+    -- A sum and not joins: with statistics of an empty tree, the planner would compare each directory with each delta.
+    union all
+    select p.node_id, null, null, null, p.size_delta, p.file_delta, p.dir_delta, p.child_delta, 0, 0, 0, 0
+    from filestore.pending_totals(case when audit_totals.mount_id is not null then array[audit_totals.mount_id] end) p
+    union all
+    select t.node_id, null, null, null, 0, 0, 0, 0, t.size_sum, t.file_sum, t.dir_sum, t.child_sum
+    from (
+      select
+        array_agg(d.parent_id) as ids,
+        array_agg(d.sizes)     as sizes,
+        array_agg(d.files)     as files,
+        array_agg(d.dirs)      as dirs,
+        array_agg(d.children)  as children
+      from (
+        select
+          n.parent_id,
+          sum(n.size_bytes)                                    as sizes,
+          count(*) filter (where n.directory_path is null)     as files,
+          count(*) filter (where n.directory_path is not null) as dirs,
+          count(*)                                             as children
+        from filestore.nodes n
+        where (audit_totals.mount_id is null or n.backend_mount_id = audit_totals.mount_id)
+          and n.live
+          and n.parent_id is not null
+        group by n.parent_id
+      ) d
+    ) e
+    cross join lateral filestore.climb_totals(e.ids, e.sizes, e.files, e.dirs, e.children) x
+    cross join lateral unnest(x.directory_ids, x.sizes, x.files, x.dirs, x.children) as t (node_id, size_sum, file_sum, dir_sum, child_sum)
+  ),
+  summed as (
+    select
+      p.id,
+      max(p.mount_id)                  as mount_id,
+      max(p.path)                      as path,
+      bool_or(p.has_totals)            as has_totals,
+      sum(p.size_bytes)                as size_bytes,
+      sum(p.files)::bigint             as files,
+      sum(p.dirs)::bigint              as dirs,
+      sum(p.children)::bigint          as children,
+      sum(p.expected_size)             as expected_size,
+      sum(p.expected_files)::bigint    as expected_files,
+      sum(p.expected_dirs)::bigint     as expected_dirs,
+      sum(p.expected_children)::bigint as expected_children
+    from parts p
+    group by p.id
+  )
+  select
+    s.mount_id,
+    s.id,
+    s.path,
+    case when s.has_totals then s.size_bytes end,
+    case when s.has_totals then s.files end,
+    case when s.has_totals then s.dirs end,
+    case when s.has_totals then s.children end,
+    s.expected_size,
+    s.expected_files,
+    s.expected_dirs,
+    s.expected_children
+  from summed s
+  where s.path is not null
+    and (
+      not s.has_totals
+      or (s.size_bytes, s.files, s.dirs, s.children) <> (s.expected_size, s.expected_files, s.expected_dirs, s.expected_children)
+    );
+end
+$$;
+
+comment on function filestore.audit_totals(bigint) is
+  'Internal: The directories of a mount, or of all at once when it is null, whose totals differ from the sums of their live nodes. The pending deltas are read once.';
+
+revoke all on function filestore.audit_totals(bigint) from public;
+--! EndIncluded functions/audit_totals.sql
+--! Included functions/audit_rollups.sql
+create or replace function filestore.audit_rollups(mount_key text)
+returns table (
+  node_id              bigint,
+  path                 text,
+  size_bytes           numeric,
+  file_count           bigint,
+  dir_count            bigint,
+  child_count          bigint,
+  expected_size_bytes  numeric,
+  expected_file_count  bigint,
+  expected_dir_count   bigint,
+  expected_child_count bigint
+)
+language plpgsql
+stable
+rows 10
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return query
+  select
+    a.node_id,
+    a.path,
+    a.size_bytes,
+    a.file_count,
+    a.dir_count,
+    a.child_count,
+    a.expected_size_bytes,
+    a.expected_file_count,
+    a.expected_dir_count,
+    a.expected_child_count
+  from filestore.audit_totals(filestore.find_mount(audit_rollups.mount_key)) a
+  order by a.path;
+end
+$$;
+
+comment on function filestore.audit_rollups(text) is
+  'The directories of a mount whose totals differ from the sums of its live nodes. There are none unless triggers were switched off. filestore.recount_rollups corrects them. FS404 when the mount does not exist.';
+
+revoke all on function filestore.audit_rollups(text) from public;
+--! EndIncluded functions/audit_rollups.sql
 --! Included functions/check_integrity.sql
 create or replace function filestore.check_integrity()
 returns table (problem text, backend_mount_id bigint, node_id bigint, detail text)
@@ -197,8 +357,8 @@ begin
       a.expected_dir_count,
       a.expected_child_count
     )
-  from filestore.backend_mounts m
-  cross join lateral filestore.audit_rollups(m.mount_key) a
+  from filestore.audit_totals(null) a
+  join filestore.backend_mounts m on m.id = a.backend_mount_id
   where m.id <> all (left_out);
 
   return query
@@ -336,3 +496,197 @@ comment on function filestore.check_integrity() is
 
 revoke all on function filestore.check_integrity() from public;
 --! EndIncluded functions/check_integrity.sql
+--! Included functions/access_rights.sql
+create or replace function filestore.access_rights(level text)
+returns table (kind text, object text, column_name text, privilege text)
+language plpgsql
+stable
+rows 100
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  readers   constant text[] := '{
+    access_rights,
+    canonical_checksum,
+    canonical_path,
+    check_access,
+    check_count,
+    check_limit,
+    check_list,
+    check_name,
+    climb_totals,
+    command_by_id,
+    content_columns,
+    count_nodes,
+    database_number,
+    directory_totals,
+    find_by_checksum,
+    find_mount,
+    guard_statements,
+    list_commands,
+    list_directory,
+    list_mounts,
+    list_nodes,
+    list_totals,
+    list_unseen,
+    listed_directory,
+    location_uri,
+    mount_by_id,
+    mount_by_key,
+    move_progress,
+    move_slot,
+    move_steps,
+    move_subscription,
+    node_at,
+    node_by_id,
+    node_by_path,
+    node_commands,
+    node_location,
+    node_versions,
+    nodes_by_id,
+    nodes_by_path,
+    pending_totals,
+    percent_encode,
+    real_depths,
+    refuse_pruned,
+    refuse_range,
+    search_nodes,
+    server_timeline,
+    subscription_errors,
+    tree_at
+  }';
+  services  constant text[] := '{
+    apply_scan,
+    begin_command,
+    begin_scan,
+    begin_work,
+    cancel_scan,
+    check_batch,
+    check_changes,
+    check_retention,
+    child_path,
+    copy_nodes,
+    copy_tree,
+    create_mount,
+    create_node,
+    create_nodes,
+    delete_batch,
+    delete_node,
+    describe_element,
+    ensure_child,
+    ensure_directory,
+    expire_commands,
+    expire_scans,
+    finish_command,
+    fold_rollups,
+    freeze_tree,
+    holds_mount,
+    is_small_json,
+    is_sound,
+    is_sound_entry,
+    lock_command,
+    lock_parents,
+    lock_tree,
+    lock_trees,
+    merge_metadata,
+    merge_nodes,
+    mount_fields,
+    mount_place,
+    move_node,
+    moving_mounts,
+    record_entries,
+    record_sightings,
+    record_write_sighting,
+    refuse_element,
+    refuse_entry,
+    refuse_long_copy,
+    refuse_stale,
+    refuse_taken_name,
+    refuse_taken_names,
+    refuse_unsound,
+    require_first_write,
+    require_read_committed,
+    restore_node,
+    restore_tree,
+    revert_node,
+    scan_differences,
+    set_states,
+    start_command,
+    sync_nodes,
+    update_mount,
+    update_nodes,
+    upsert_directory,
+    upsert_file,
+    writable_mount
+  }';
+  operators constant text[] := '{
+    audit_rollups,
+    audit_totals,
+    check_integrity,
+    check_sequences,
+    delete_mount,
+    find_secret,
+    holds_secret,
+    names_secret,
+    prune_history,
+    prune_journal,
+    purge_deleted,
+    recount_rollups
+  }';
+begin
+  if level is null or level not in ('reader', 'service', 'operator') then
+    raise exception 'there is no level "%"', coalesce(level, 'null')
+      using errcode    = 'FS422',
+            constraint = 'access_level_check',
+            hint       = 'The levels are reader, service and operator.';
+  end if;
+
+  return query
+  select 'schema', 'filestore', null::text, 'USAGE'
+  union all
+  select 'table', format('filestore.%I', c.relname), null, 'SELECT'
+  from pg_class c
+  where c.relnamespace = 'filestore'::regnamespace
+    and c.relkind in ('r', 'p', 'v', 'm')
+  union all
+  select 'function', p.oid::regprocedure::text, null, 'EXECUTE'
+  from pg_proc p
+  where p.pronamespace = 'filestore'::regnamespace
+    and p.proname = any (
+      readers
+      || case when level in ('service', 'operator') then services end
+      || case when level = 'operator' then operators end
+    );
+
+  -- Every column that the database does not set itself. No level may update, delete or truncate a whole table, because
+  -- that right also permits "lock table ... in access exclusive mode".
+  return query
+  select 'column', format('filestore.%I', own.table_name), a.attname::text, own.privilege
+  from (values
+    ('backend_mounts', 'INSERT', '{id,erasing_since,held_by,history_horizon,version,created_at,updated_at}'::text[]),
+    ('backend_mounts', 'UPDATE', '{id,backend_kind,erasing_since,held_by,history_horizon,version,created_at,updated_at}'),
+    ('nodes', 'INSERT', '{id,root_of_mount_id,parent_live,path,depth,directory_path,live,version,created_at,updated_at,deleted_at}'),
+    ('nodes', 'UPDATE', '{id,backend_mount_id,root_of_mount_id,parent_path,parent_live,path,depth,directory_path,kind,live,version,created_at,updated_at}'),
+    ('journal_entries', 'INSERT', '{id,result,error,started_at,completed_at,duration_ms,created_at}'),
+    ('journal_entries', 'UPDATE', '{id,backend_mount_id,command,executor_kind,principal,request_id,correlation_id,idempotency_key,parameters,'
+      'started_at,completed_at,duration_ms,created_at}')
+  ) as own (table_name, privilege, columns)
+  join pg_attribute a on a.attrelid = format('filestore.%I', own.table_name)::regclass
+  where level in ('service', 'operator')
+    and a.attnum > 0
+    and not a.attisdropped
+    and a.attname <> all (own.columns);
+
+  if level = 'operator' then
+    return query
+    values
+      ('column', format('filestore.%I', 'rollups'), 'consistency_state', 'UPDATE');
+  end if;
+end
+$$;
+
+comment on function filestore.access_rights(text) is
+  'The rights that a level needs, read from the catalog, so that new tables and columns are included. reader: reads everything. service: also writes mounts, nodes, sightings and the journal, through the guards. operator: a service that may also purge, prune, recount and delete mounts.';
+
+revoke all on function filestore.access_rights(text) from public;
+--! EndIncluded functions/access_rights.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:a84bbe8078eb59da7cbd517349a2d6d60b68c094
---! Hash: sha1:21e62124abc7c3fae64e09dfb8247f6e43a9e19d
+--! Previous: sha1:c3e17e5b66a69309e9545cb7f7d50dbd751d1955
+--! Hash: sha1:0831492dd8f7d6be706b37532fa5875d9650cda8
 --! Message: Pending list of the journal
 
 -- Any session may raise the server's limit, and the next one that ends a command would then merge what it has left.
