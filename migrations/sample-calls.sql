@@ -282,6 +282,8 @@ select filestore.prune_journal('0');
 -- Upkeep.
 select filestore.audit_rollups('sample-disk');
 
+update filestore.rollups set consistency_state = 'stale';
+
 select filestore.recount_rollups('sample-disk');
 
 select filestore.check_integrity();

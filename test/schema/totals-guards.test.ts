@@ -1,5 +1,6 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import { databaseEmptiedAfterEachTest } from '../support/databases/test-database.ts';
+import { rolesForFile } from '../support/roles/roles.ts';
 import { wrongTotals } from '../support/rows/directory-totals.ts';
 import {
   createChain,
@@ -12,6 +13,7 @@ import {
 } from '../support/rows/nodes.ts';
 
 const database = databaseEmptiedAfterEachTest();
+const createRole = rolesForFile(database);
 
 let mount: Mount;
 /** Creates the directories a, a/b and a/b/c. */
@@ -28,6 +30,28 @@ const run = (text: string, values: readonly unknown[] = []) => database().query(
 
 const audit = () =>
   run('select a.* from filestore.backend_mounts m cross join filestore.audit_rollups(m.mount_key) a');
+
+test('an operator marks totals as stale, and only a recount ends that', async () => {
+  const operator = await createRole();
+  await run("select filestore.grant_access($1, 'operator')", [operator.name]);
+  const client = await operator.connect();
+  const mark = (state: string) =>
+    client.query('update filestore.rollups set consistency_state = $1 where node_id = $2', [state, a]);
+  const state = async () =>
+    (await one(client, 'select consistency_state from filestore.directory_totals($1)', [a]))
+      .consistency_state;
+
+  await foldAll(database());
+  await mark('stale');
+  await expect(mark('up_to_date')).rejects.toMatchObject({
+    code: 'FS422',
+    constraint: 'rollups_stale',
+    hint: expect.stringContaining('recount_rollups'),
+  });
+  expect(await state()).toBe('stale');
+  await client.query('select filestore.recount_rollups(mount_key) from filestore.backend_mounts');
+  expect(await state()).toBe('up_to_date');
+});
 
 test('a directory that has pending deltas cannot be removed', async () => {
   await foldAll(database());

@@ -52,6 +52,16 @@ export const BREAKS_OF_TOTALS: readonly Break[] = [
     sql: ['truncate filestore.rollups'],
     named: ['wrong totals'],
   },
+  {
+    rule: 'totals that are stale stay so',
+    what: 'stale totals that are said to be up to date',
+    off: 'rollups_guard_stale',
+    sql: [
+      "update filestore.rollups set consistency_state = 'stale' where node_id = :b",
+      "update filestore.rollups set consistency_state = 'up_to_date' where node_id = :b",
+    ],
+    named: [],
+  },
   ...[
     'size_bytes = 6',
     'file_count = -1',
