@@ -9,6 +9,7 @@ export const FOREIGN_KEYS_WITHOUT_INDEX: Readonly<Record<string, string>> = {
 
 /** Functions that migrations/sample-calls.sql cannot run, and why. */
 export const FUNCTIONS_WITHOUT_CALL: Readonly<Record<string, string>> = {
+  guard_stale_totals: 'it refuses an operator, and the calls run as the owner',
   renew_after_migration: 'it is the trigger function of the history, which only the runner creates',
 };
 

@@ -121,7 +121,7 @@ export const REFUSAL_REASONS = [
   'rollups_consistency_state_check',
   'rollups_missing',
   'rollups_pkey',
-  'rollups_stale',
+  'rollups_stale_check',
   'scan_entries_batch_check',
   'scan_entries_duplicate_check',
   'scan_entries_identity_check',

@@ -45,7 +45,7 @@ test('an operator marks totals as stale, and only a recount ends that', async ()
   await mark('stale');
   await expect(mark('up_to_date')).rejects.toMatchObject({
     code: 'FS422',
-    constraint: 'rollups_stale',
+    constraint: 'rollups_stale_check',
     hint: expect.stringContaining('recount_rollups'),
   });
   expect(await state()).toBe('stale');
