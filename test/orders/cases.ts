@@ -9,7 +9,32 @@ const MOVES: readonly string[] = [
   'close m; let time run out; release m',
 ];
 
-const NAMES = Object.keys(OPERATIONS).filter((name) => !MOVES.join('; ').split('; ').includes(name));
+/** An import in its batches: the procedure sends these. */
+export const IMPORT = 'begin import; arrange; take first; fold; take rest; fold; end import';
+
+/** What runs beside an import into the mount z: all that concerns this mount, and upkeep. */
+const BESIDE_IMPORT: readonly string[] = [
+  'create z:x/new',
+  'upsert z:x/y',
+  'merge z:i',
+  'move z:x to z:d',
+  'move z:d/g to z:x',
+  'delete z:x',
+  'restore z:x/dead',
+  'see z:x/y',
+  'sync z',
+  'begin scan of z',
+  'activate z',
+  'purge',
+  'purge one',
+  'prune history',
+  'fold',
+  'delete mount z',
+  'begin to erase z; erase some of z; erase some of z',
+];
+
+const ALONE = [...MOVES, IMPORT, ...BESIDE_IMPORT.slice(2, 6), 'delete mount z'].join('; ').split('; ');
+const NAMES = Object.keys(OPERATIONS).filter((name) => name === 'fold' || !ALONE.includes(name));
 
 /** Transactions of several operations, and sessions of several transactions. */
 const LONGER: readonly string[] = [
@@ -146,6 +171,7 @@ export function casesByKind(): Readonly<Record<string, readonly Case[]>> {
     'beside the cut-over of a mount': MOVES.flatMap((one) =>
       [...CHOSEN, ...MOVES].map((other) => caseOf([one, other])),
     ),
+    'beside an import': BESIDE_IMPORT.map((name) => caseOf([IMPORT, name])),
     'repeatable read': pairs(CHOSEN).map((names) => caseOf(names, 'repeatable read')),
     serializable: pairs(CHOSEN).map((names) => caseOf(names, 'serializable')),
   };

@@ -171,7 +171,7 @@ function isDocumented({ code, reason }: Refusal, { sessions, isolation, mayDeadl
   if (code === '40P01') return mayDeadlock;
   return (
     (code.startsWith('FS') &&
-      (REASONS.has(reason) || reason === 'backend_mounts_active' || reason.startsWith('moves_'))) ||
+      (REASONS.has(reason) || reason === 'backend_mounts_active' || /^(moves|import)_/.test(reason))) ||
     ['backend_mounts_place_excl', 'backend_mounts_mount_key_key'].includes(reason)
   );
 }

@@ -10,6 +10,11 @@ const returning =
   (level: Level, call: string): Operation => [level, `select ${columns} from filestore.${call}`];
 const node = (call: string): Operation => returning('path, version, state')('service', call);
 const quiet = (level: Level, call: string): Operation => returning('1 as done')(level, call);
+/** A part of the import that has begun. */
+const importing = (call: string): Operation => [
+  'owner',
+  `select 1 as done from filestore.imports i cross join lateral filestore.${call} c where i.finished_at is null`,
+];
 const entry = (call: string): Operation => returning('status, result')('service', call);
 
 export const OPERATIONS: Readonly<Record<string, Operation>> = {
@@ -179,6 +184,22 @@ export const OPERATIONS: Readonly<Record<string, Operation>> = {
      cross join lateral filestore.release_mount('m', jsonb_build_object(
        'move', v.id, 'mark', 1, 'attempt', v.attempt, 'late', filestore.digest_mount(v, true))) r`,
   ],
+  'begin import': [
+    'owner',
+    "select 1 as done from filestore.begin_import('z', 'old.nodes', 'old.versions', null, true, 1000)",
+  ],
+  arrange: importing('arrange_staged(i.id)'),
+  'take first': importing('take_nodes(i.id, 1, 2, true)'),
+  'take rest': importing('take_nodes(i.id, 3, 1000, true)'),
+  'end import': [
+    'owner',
+    'update filestore.imports set finished_at = now() where finished_at is null returning 1',
+  ],
+  'delete z:x': node('delete_node(<z:x>, recursive => true)'),
+  'move z:x to z:d': node('move_node(<z:x>, <z:d>)'),
+  'move z:d/g to z:x': node('move_node(<z:d/g>, <z:x>)'),
+  'delete mount z': quiet('operator', "delete_mount('z')"),
+  'merge z:i': node(`merge_metadata(<z:i>, '{"x": 4}')`),
   'lock m': quiet('service', 'lock_tree(<mount m>, true)'),
   'lock m shared': quiet('service', 'lock_tree(<mount m>, false)'),
   'finish queued': entry("finish_command(<command queued>, 'succeeded')"),

@@ -1,8 +1,9 @@
+import { readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import { databaseForEachTest } from '../support/databases/test-database.ts';
 import { sampleOf } from '../support/points.ts';
 import { rolesForEachTest } from '../support/roles/roles.ts';
-import { caseOf, casesByKind } from './cases.ts';
+import { caseOf, casesByKind, IMPORT } from './cases.ts';
 import { type Case, newTally, type Tally } from './judge.ts';
 import { renderTally, runCases, startWorker } from './orders.ts';
 
@@ -43,6 +44,17 @@ test('every order of the steps of sessions ends as a serial one, or in a documen
 /** The tree lock left out. */
 const WITHOUT_LOCK =
   "create or replace function filestore.lock_tree(mount_id bigint, exclusive boolean) returns void language sql as ''";
+
+/** The lock left out by which an import waits for a prune. */
+const WITHOUT_WAIT = readFileSync(
+  new URL('../../migrations/fixtures/functions/take_versions.sql', import.meta.url),
+  'utf8',
+).replace(/perform\s+from filestore\.backend_mounts m[^;]*for share;/, '');
+
+test('a gap in the history is found where an import does not wait for a prune', async () => {
+  const tally = await run([caseOf([IMPORT, 'prune history'])], WITHOUT_WAIT);
+  expect(tally.differences.map(({ what }) => what).join('\n')).toContain('missing version');
+});
 
 test.each([
   ['a wrong total', 'fold', 'move a/s to e'],

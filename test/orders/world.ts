@@ -15,6 +15,31 @@ export interface World {
 
 const call = (text: string) => `select from filestore.${text}`;
 
+/** What a first import has brought into the mount z. */
+const IMPORTED = `
+create schema old;
+create table old.nodes as
+select * from (values
+  (510, 'i', 'file', 5, 5, '2025-01-01Z'::timestamptz, '2025-05-01Z'::timestamptz, null::timestamptz),
+  (511, 'd', 'directory', 1, 0, '2025-01-01Z', '2025-01-01Z', null),
+  (512, 'd/g', 'file', 1, 3, '2025-01-01Z', '2025-01-01Z', null)
+) as n (id, path, kind, version, size_bytes, created_at, updated_at, deleted_at);
+create table old.versions as
+select 510 as id, version, version as size_bytes, make_timestamptz(2025, version, 1, 0, 0, 0) as updated_at
+from generate_series(3, 4) version;
+call filestore.import_nodes('z', 'old.nodes', 'old.versions')`;
+
+/** What the next one brings: a new version, versions before the known ones, a file that has moved, and tombstones. */
+const STAGED = `
+update old.nodes set version = 6, size_bytes = 6, updated_at = '2025-06-01Z' where id = 510;
+update old.nodes set path = 'x/g', version = 2, updated_at = '2025-06-01Z' where id = 512;
+insert into old.nodes values
+  (500, 'past', 'directory', 2, 0, '2025-01-01Z', '2025-02-01Z', '2025-02-01Z'),
+  (501, 'past/f', 'file', 2, 7, '2025-01-01Z', '2025-02-01Z', '2025-02-01Z'),
+  (502, 'x/f', 'file', 1, 8, '2025-01-01Z', '2025-01-01Z', null);
+insert into old.versions
+select 510, version, version, make_timestamptz(2025, version, 1, 0, 0, 0) from unnest(array[1, 2, 5]) version`;
+
 /** Trees, tombstones, old versions, pending deltas, commands in each status, and a scan with entries. */
 const CONTENT: readonly string[] = [
   ...['m', 'n', 'z'].map((key) =>
@@ -32,6 +57,8 @@ const CONTENT: readonly string[] = [
   "update filestore.nodes set state = 'missing' where path = 'lost'",
   "update filestore.nodes set state = 'deleted' where path in ('a/dead', 'x/dead', 't')",
   call("delete_node((select id from filestore.node_by_path('m', 'gone')), recursive => true)"),
+  ...IMPORTED.split(';\n'),
+  ...STAGED.split(';\n'),
   call('fold_rollups()'),
   // Deltas of an empty mount, which add up to zero.
   call("upsert_file('n', 'u', 4)"),
