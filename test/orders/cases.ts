@@ -12,14 +12,20 @@ const MOVES: readonly string[] = [
 /** An import in its batches: the procedure sends these. */
 export const IMPORT = 'begin import; arrange; take first; fold; take rest; fold; end import';
 
-/** What runs beside an import into the mount z: all that concerns this mount, and upkeep. */
-const BESIDE_IMPORT: readonly string[] = [
-  'create z:x/new',
-  'upsert z:x/y',
+/** Changes of what the import brings, which concern no other operation. */
+const ONLY_BESIDE_IMPORT: readonly string[] = [
   'merge z:i',
   'move z:x to z:d',
   'move z:d/g to z:x',
   'delete z:x',
+  'delete mount z',
+];
+
+/** What runs beside an import into the mount z: all that concerns this mount, and upkeep. */
+const BESIDE_IMPORT: readonly string[] = [
+  ...ONLY_BESIDE_IMPORT,
+  'create z:x/new',
+  'upsert z:x/y',
   'restore z:x/dead',
   'see z:x/y',
   'sync z',
@@ -29,12 +35,16 @@ const BESIDE_IMPORT: readonly string[] = [
   'purge one',
   'prune history',
   'fold',
-  'delete mount z',
   'begin to erase z; erase some of z; erase some of z',
 ];
 
-const ALONE = [...MOVES, IMPORT, ...BESIDE_IMPORT.slice(2, 6), 'delete mount z'].join('; ').split('; ');
-const NAMES = Object.keys(OPERATIONS).filter((name) => name === 'fold' || !ALONE.includes(name));
+const NOT_IN_PAIRS: readonly string[] = [
+  ...MOVES.flatMap((name) => name.split('; ')),
+  ...IMPORT.split('; ').filter((name) => name !== 'fold'),
+  ...ONLY_BESIDE_IMPORT,
+];
+
+const NAMES = Object.keys(OPERATIONS).filter((name) => !NOT_IN_PAIRS.includes(name));
 
 /** Transactions of several operations, and sessions of several transactions. */
 const LONGER: readonly string[] = [
