@@ -24,6 +24,8 @@ where d.path = '1/3';
 
 select filestore.create_node(d.id, '1.bin') from filestore.nodes d where d.path = '1/3';
 
+select filestore.require_parent(d) from filestore.nodes d where d.path = '1/3';
+
 select filestore.create_node(d.id, repeat('x', 300)) from filestore.nodes d where d.path = '1/3';
 
 insert into filestore.nodes (backend_mount_id, parent_id, name, kind, version)

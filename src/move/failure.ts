@@ -16,7 +16,9 @@ export function failure(
 
 /** What to do about errors that have no hint, by SQLSTATE. */
 const HINTS: Readonly<Record<string, string>> = {
-  '55P03': 'Transactions held that lock the whole time. Wait for them or end them, and run this again',
+  '55P03':
+    'Transactions held that lock the whole time. docs/operations.md finds them ("Waiting for a table\'s lock"). ' +
+    'Wait for them or end them, and run this again',
 };
 
 /** An error of a server with its message and its hint. Others, such as a lost connection, pass unchanged. */

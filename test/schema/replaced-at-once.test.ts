@@ -1,0 +1,101 @@
+import type { Client } from 'pg';
+import { beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { databaseForFile } from '../support/databases/test-database.ts';
+import { levelsForFile } from '../support/roles/roles.ts';
+import { createDirectory, createMount, createNode, foldAll, type Mount } from '../support/rows/nodes.ts';
+
+/** A function in "returning" changes a row before the keys of its statement are checked. */
+const database = databaseForFile();
+const connectAs = levelsForFile(database);
+
+const REPLACEMENTS = {
+  deletes: "update filestore.nodes set state = 'deleted' where id = created",
+  moves: 'update filestore.nodes set parent_id = moved_to where id = created',
+} as const;
+type Replacement = keyof typeof REPLACEMENTS;
+
+let service: Client;
+beforeAll(async () => {
+  service = await connectAs('service');
+  for (const [name, statement] of Object.entries(REPLACEMENTS)) {
+    await service.query(
+      `create function pg_temp.${name}(created bigint, moved_to bigint) returns void language plpgsql as
+       $$ begin ${statement}; end $$`,
+    );
+  }
+});
+
+let mount: Mount;
+let directory: string;
+let destination: string;
+beforeEach(async () => {
+  mount = await createMount(database());
+  directory = await createDirectory(database(), mount, mount.rootId, 'd');
+  destination = await createDirectory(database(), mount, mount.rootId, 'destination');
+});
+
+const insertAnd = (replacement: Replacement, mountId: string, parentId: string, parentPath: string) =>
+  service.query(
+    `insert into filestore.nodes (backend_mount_id, parent_id, parent_path, name, kind, size_bytes)
+     values ($1, $2, $3, 'f', 'file', 7) returning pg_temp.${replacement}(id, $4)`,
+    [mountId, parentId, parentPath, destination],
+  );
+
+const problems = () => database().query('select * from filestore.check_integrity()');
+
+interface Place {
+  readonly mountId: string;
+  readonly parentId: string;
+  readonly parentPath: string;
+}
+
+const WRONG_PLACES: readonly (readonly [string, () => Promise<Place>])[] = [
+  ['no directory', async () => ({ mountId: mount.id, parentId: '999999999', parentPath: 'd' })],
+  ['another path', async () => ({ mountId: mount.id, parentId: directory, parentPath: 'no/such' })],
+  ['no mount', async () => ({ mountId: '999999999', parentId: directory, parentPath: 'd' })],
+  [
+    'another mount',
+    async () => ({ mountId: (await createMount(database())).id, parentId: directory, parentPath: 'd' }),
+  ],
+  [
+    'a file',
+    async () => {
+      const file = await createNode(database(), mount, mount.rootId, 'file');
+      return { mountId: mount.id, parentId: file, parentPath: 'file' };
+    },
+  ],
+];
+
+describe.each(Object.keys(REPLACEMENTS) as readonly Replacement[])(
+  'a node that the statement that creates it %s',
+  (replacement) => {
+    test.each(WRONG_PLACES)('is refused below %s', async (_, makePlace) => {
+      const { mountId, parentId, parentPath } = await makePlace();
+      await expect(insertAnd(replacement, mountId, parentId, parentPath)).rejects.toMatchObject({
+        code: '23503',
+        constraint: 'nodes_parent_fkey',
+        hint: expect.any(String),
+      });
+    });
+
+    test('is accepted below its parent', async () => {
+      await insertAnd(replacement, mount.id, mount.rootId, '');
+      await foldAll(database());
+      expect(await problems()).toEqual([]);
+    });
+  },
+);
+
+test('a tree is created, moved and deleted in one transaction, each by one statement', async () => {
+  await service.query('begin');
+  for (const statement of [
+    "select filestore.upsert_file(m.mount_key, path) from filestore.backend_mounts m, (values ('a/b/c/f'), ('a/g')) p (path) where m.id = $1",
+    "update filestore.nodes set parent_id = (select id from filestore.nodes where backend_mount_id = $1 and path = 'd') where backend_mount_id = $1 and path = 'a/b'",
+    "update filestore.nodes set state = 'deleted' where backend_mount_id = $1 and parent_id is not null",
+  ]) {
+    await service.query(statement, [mount.id]);
+  }
+  await service.query('commit');
+  await foldAll(database());
+  expect(await problems()).toEqual([]);
+});
