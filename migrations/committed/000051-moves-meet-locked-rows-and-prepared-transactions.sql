@@ -1,5 +1,5 @@
 --! Previous: sha1:ac59fdc3f4a34c265af6ce9c69f4462b4598d0f2
---! Hash: sha1:e16cfd3e1cc8b520bdfd75a37f5e5793e4c2acf9
+--! Hash: sha1:4251f2d66c4b9aeabd5b4c3f23df73c6ba7e2db3
 --! Message: Moves meet locked rows and prepared transactions
 
 -- Write the next migration here, then: npm run db:commit -- -m "What it does"
@@ -61,7 +61,7 @@ begin
           hint       = format(
             'Wait for it or end it, and call this again: nothing has changed. %s',
             case
-              when not filestore.holds_mount(mount_id) then 'filestore.view_filestore_mount_moves says which server takes the writes of the mount.'
+              when move.id is not null and not filestore.holds_mount(mount_id) then 'filestore.view_filestore_mount_moves says which server takes the writes of the mount.'
               when move.id is null or move.source_number = move.written_by then 'In the meantime, this server takes the writes of the mount.'
               else 'This server takes the writes of the mount when that transaction has ended.'
             end

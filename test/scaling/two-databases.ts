@@ -32,6 +32,7 @@ const SETTINGS = [
   'max_logical_replication_workers=40',
   'max_replication_slots=60',
   'max_wal_senders=60',
+  'max_prepared_transactions=2',
   // A worker that failed begins again at once.
   'wal_retrieve_retry_interval=100ms',
 ];
