@@ -108,13 +108,17 @@ test('a session that holds the row of a mount holds up start_move, which names i
   const { key, source } = await newWalk(databases);
   await other.query('select from filestore.backend_mounts where mount_key = $1 for update', [key]);
   const pid = (await other.query('select pg_backend_pid() as pid')).rows[0]?.pid;
-  await expect(source.query('select filestore.start_move($1, $2)', [key, databases.two.number])).rejects.toMatchObject({
+  await expect(
+    source.query('select filestore.start_move($1, $2)', [key, databases.two.number]),
+  ).rejects.toMatchObject({
     ...BUSY,
     message: `another transaction holds the row of mount "${key}" or of its move: process ${pid}`,
     hint: expect.stringContaining('In the meantime, this server takes the writes of the mount.'),
   });
   await other.query('rollback');
-  expect(await source.query('select filestore.start_move($1, $2)', [key, databases.two.number])).toHaveLength(1);
+  expect(await source.query('select filestore.start_move($1, $2)', [key, databases.two.number])).toHaveLength(
+    1,
+  );
 }, 30_000);
 
 test('a writer on the target that receives the mount holds up receive_mount, which names it and says who takes writes', async () => {

@@ -10,9 +10,11 @@ const EXECUTABLE = `select p.oid::regprocedure as name from pg_proc p
   where p.pronamespace = 'filestore'::regnamespace and p.prosrc !~ 'range_constructor'
     and has_function_privilege('public', p.oid, 'execute')`;
 
-
 test.each([
-  ['grant_access', async () => `select filestore.grant_access('${(await createRole('_other')).name}', 'reader')`],
+  [
+    'grant_access',
+    async () => `select filestore.grant_access('${(await createRole('_other')).name}', 'reader')`,
+  ],
   ['renew_access', async () => 'select filestore.renew_access()'],
 ])('%s takes the functions that a restore left to everyone', async (_, makeCall) => {
   const reader = await connectAs('reader');

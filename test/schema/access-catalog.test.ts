@@ -92,6 +92,7 @@ test('only the few functions that read columns from the catalog build SQL from t
     'list_commands',
     'merge_nodes',
     'revert_node',
+    'revoke_from_public',
     'search_nodes',
     'set_database_number',
     'stage_entries',

@@ -48,6 +48,18 @@ describe('grant_access', () => {
     }
   });
 
+  test('gives and takes rights also where the bookkeeping of migrations is missing, as in a restored schema', async () => {
+    const role = await createRole();
+    await session.query('begin');
+    await session.query('drop schema graphile_migrate cascade');
+    await grantAccess(role.name, 'reader');
+    const reads = "select has_table_privilege($1, 'filestore.nodes', 'select') as reads";
+    expect((await session.query(reads, [role.name])).rows).toEqual([{ reads: true }]);
+    await session.query('select filestore.revoke_access($1)', [role.name]);
+    expect((await session.query(reads, [role.name])).rows).toEqual([{ reads: false }]);
+    await session.query('rollback');
+  });
+
   test('gives no right to grant', async () => {
     const privileges = await privilegesOf(await createRoleWith('operator'));
     expect(privileges.filter((privilege) => !privilege.endsWith(' f'))).toEqual([]);

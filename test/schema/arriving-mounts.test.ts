@@ -78,6 +78,14 @@ describe('accept_move', () => {
     await insert();
   });
 
+  test('keeps the guards on from then on', async () => {
+    await accept(arriving({}));
+    await expect(query('call filestore.prepare_moves(false)')).rejects.toMatchObject({
+      ...MOVING,
+      message: 'mount "new" is moving between servers',
+    });
+  });
+
   test('refuses a mount whose rows are left here', async () => {
     const left = await createMount(database());
     await expect(accept(arriving({ id: left.id }))).rejects.toMatchObject({
@@ -139,6 +147,9 @@ describe('on its new server', () => {
       client.query('delete from filestore.backend_mounts where id = $1', [mount.id]),
     );
     expect(await problems()).toEqual([]);
+    await expect(query('delete from filestore.snapshots')).rejects.toMatchObject({
+      constraint: 'snapshots_fixed',
+    });
   });
 
   test('a mount is not opened by a receipt whose values are null', async () => {

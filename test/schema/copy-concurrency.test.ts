@@ -72,6 +72,17 @@ describe('a copy', () => {
     await expectSound();
   });
 
+  test('of a tree that is deleted while the copy waits for its place is refused', async () => {
+    await first.query('begin');
+    await writersOn(first).move(target, { name: 'v' });
+    const copy = await sendAndBlock(second, COPY, [source, target, 'copy']);
+    expect(copy.waits).toBe(true);
+    await writersOn(first).remove(source, { recursive: true });
+    await first.query('commit');
+    expect(await copy.outcome).toMatchObject({ ok: false, error: refusal('FS404', '"s"') });
+    await expectSound();
+  });
+
   test('of a directory into itself is refused, also while the directory is being moved', async () => {
     const place = await createChain(first, mount, 'place');
     await first.query('begin');

@@ -170,6 +170,16 @@ describe('a directory that an import renames', () => {
     ).toEqual({ path: 'd/k/svc.txt', later: true });
   });
 
+  test('and a tombstone in it keeps the path that its row has', async () => {
+    const gone = { id: 11, parent_id: 10, name: 'f', kind: 'file', state: 'deleted', ...known };
+    const before = { ...directory, ...known, path: 'd', deleted_at: null };
+    const after = { ...before, ...renamed, path: 'e' };
+    await pass(before, { ...gone, path: 'd/f', deleted_at: MOMENT });
+    await pass(after, { ...gone, path: 'd/f', deleted_at: MOMENT });
+    const again = { ...gone, version: 3, updated_at: LATER, path: 'e/f', deleted_at: LATER };
+    expect(await pass(after, again)).toMatchObject([{ path: 'e' }, { path: 'e/f', state: 'deleted' }]);
+  });
+
   test('leaves equal rows at the version that they have in their table, which counts them', async () => {
     const below = { id: 11, parent_id: 10, name: 'f', kind: 'file', ...known };
     await pass({ ...directory, ...known }, below);

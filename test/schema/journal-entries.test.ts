@@ -58,6 +58,8 @@ describe('a journal entry', () => {
       created_at: DONE.started_at,
     });
     expect(entry).toMatchObject({ completed_at: null, duration_ms: null, started_at: entry.created_at });
+    for (const given of [{ completed_at: DONE.completed_at }, { duration_ms: 7 }])
+      expect(await insertEntry(given)).toMatchObject({ completed_at: null, duration_ms: null });
     expect(Date.now() - entry.created_at.getTime()).toBeLessThan(3_600_000);
     expect(await insertEntry({ started_at: DONE.started_at })).toMatchObject({ started_at: null });
   });

@@ -57,6 +57,26 @@ test('a fold takes the locks of at most 100 mounts, and the next one folds the n
   ]);
 });
 
+test('a fold takes the oldest deltas first, and the locks of no mounts that have later ones only', async () => {
+  const oldest = 'select id, backend_mount_id as mount from filestore.rollup_deltas order by id limit 1';
+  const [{ id, mount } = {}] = await database().query<{ id: string; mount: string }>(oldest);
+  expect(await call('fold_rollups(1)')).toEqual([1, 1]);
+  expect(await database().query('select from filestore.rollup_deltas where id = $1', [id])).toEqual([]);
+  // Each mount but this one has older deltas than the second, but not than the first of these.
+  await database().query(
+    `insert into filestore.rollup_deltas (id, backend_mount_id, directory_id, size_delta, file_delta, dir_delta, child_delta)
+     overriding system value
+     select given.id, n.backend_mount_id, n.id, given.size, 0, 0, 0
+     from filestore.nodes n, (values ($1::bigint, 1), (9000000000000, -1)) given (id, size)
+     where n.root_of_mount_id = $2`,
+    [id, mount],
+  );
+  expect((await call('fold_rollups(10000)'))[1]).toBe(100);
+  expect(
+    await database().query('select from filestore.rollup_deltas where backend_mount_id = $1', [mount]),
+  ).toEqual([]);
+});
+
 test('a purge takes the locks of at most 100 mounts, and the next one purges the next mounts', async () => {
   await database().query("update filestore.nodes set state = 'deleted' where kind = 'file'");
   const results = [];

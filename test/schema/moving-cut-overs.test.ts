@@ -115,6 +115,19 @@ describe('a cut-over that ran out of time', () => {
   });
 });
 
+test.each(['repeatable read', 'serializable'])(
+  'a %s transaction that does not know of a move repeats its write after it',
+  async (level) => {
+    await service.query(`begin isolation level ${level}`);
+    await service.query('select from filestore.nodes');
+    await publish();
+    const write = 'update filestore.nodes set size_bytes = 5 where id = $1';
+    await expect(service.query(write, [file])).rejects.toMatchObject({ code: '40001' });
+    await service.query('rollback');
+    await service.query(write, [file]);
+  },
+);
+
 describe('a move that is being taken back', () => {
   const step = () => one(database(), 'select step from filestore.moves');
 

@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { connectionTo } from '../../harness/connection.ts';
 import { verifySchema } from '../../src/index.ts';
+import { sendAndBlock } from '../support/databases/concurrency.ts';
 import { SWITCH_OFF_CONFORMING_STRINGS } from '../support/databases/database-settings.ts';
 import { databaseEmptiedAfterEachTest } from '../support/databases/test-database.ts';
 import {
@@ -60,6 +61,17 @@ describe('a published mount', () => {
     await query("select filestore.finish_command($1, 'succeeded', '{}')", [entry]);
     await foldAll(database());
     expect(await problems()).toEqual([]);
+  });
+
+  test('is written while another session changes its row', async () => {
+    const [owner, service] = [await database().connect(), await database().connect()];
+    await owner.query('begin');
+    await owner.query("update filestore.backend_mounts set state = 'offline' where id = $1", [mount.id]);
+    const write = await sendAndBlock(service, 'update filestore.nodes set size_bytes = 5 where id = $1', [
+      file,
+    ]);
+    expect(write.waits).toBe(false);
+    await owner.query('commit');
   });
 
   test('publishes its own rows alone', async () => {
@@ -202,6 +214,16 @@ describe('a closed mount', () => {
     });
   });
 
+  test('is the only one that refuses writes of a repeatable read transaction', async () => {
+    const service = await database().connect();
+    await service.query('begin isolation level repeatable read');
+    await createNode(service, other, other.rootId, 'f');
+    await expect(
+      service.query('update filestore.nodes set size_bytes = 5 where id = $1', [file]),
+    ).rejects.toMatchObject(MOVING);
+    await service.query('rollback');
+  });
+
   test('is read as before', async () => {
     expect(await one(database(), "select path from filestore.node_by_path($1, 'd/f')", [key])).toEqual({
       path: 'd/f',
@@ -254,5 +276,17 @@ describe('a closed mount', () => {
     ]);
     await query('call filestore.prepare_moves(false)');
     expect(await problems()).toEqual([]);
+  });
+
+  test('keeps the guards on when its move is finished, until it is erased', async () => {
+    await finish();
+    await query(
+      `insert into filestore.moves (id, written_by, mount_id, mount_key, source_number, target_number, step, timeline, finished_at)
+       overriding system value values (987654, 0, 404, 'a-mount-that-is-gone', 0, 7, 'finished', '1', now())`,
+    );
+    await expect(query('call filestore.prepare_moves(false)')).rejects.toMatchObject({
+      ...MOVING,
+      message: `mount "${key}" is moving between servers`,
+    });
   });
 });

@@ -56,25 +56,30 @@ describe('deleting', () => {
 });
 
 describe('restoring', () => {
-  test('restores a tombstone at the present path of its parent', async () => {
-    const mount = await createMount(database());
-    const [a] = await createChain(database(), mount, 'a');
-    const file = await createNode(database(), mount, a ?? '', 'f');
-    await deleteNode(database(), file);
-    await database().query("update filestore.nodes set name = 'z' where id = $1", [a]);
-    expect(await pathOf(database(), file)).toBe('a/f');
-    await database().query("update filestore.nodes set state = 'active' where id = $1", [file]);
-    expect(
-      await one(database(), 'select path, live, parent_live, deleted_at from filestore.nodes where id = $1', [
-        file,
-      ]),
-    ).toEqual({
-      path: 'z/f',
-      live: true,
-      parent_live: true,
-      deleted_at: null,
-    });
-  });
+  test.each(["state = 'active'", "state = 'active', parent_live = false"])(
+    'with %s restores a tombstone at the present path of its parent',
+    async (change) => {
+      const mount = await createMount(database());
+      const [a] = await createChain(database(), mount, 'a');
+      const file = await createNode(database(), mount, a ?? '', 'f');
+      await deleteNode(database(), file);
+      await database().query("update filestore.nodes set name = 'z' where id = $1", [a]);
+      expect(await pathOf(database(), file)).toBe('a/f');
+      await database().query(`update filestore.nodes set ${change} where id = $1`, [file]);
+      expect(
+        await one(
+          database(),
+          'select path, live, parent_live, deleted_at from filestore.nodes where id = $1',
+          [file],
+        ),
+      ).toEqual({
+        path: 'z/f',
+        live: true,
+        parent_live: true,
+        deleted_at: null,
+      });
+    },
+  );
 
   test('is refused while the name is taken', async () => {
     const mount = await createMount(database());
@@ -122,6 +127,18 @@ describe('a tombstone', () => {
     expect(await pathOf(database(), file)).toBe('b/g');
   });
 
+  test('of a directory can be restored inside the directory that has its path now', async () => {
+    const mount = await createMount(database());
+    const before = await createDirectory(database(), mount, mount.rootId, 'a');
+    await deleteNode(database(), before);
+    const now = await createDirectory(database(), mount, mount.rootId, 'a');
+    await database().query("update filestore.nodes set state = 'active', parent_id = $2 where id = $1", [
+      before,
+      now,
+    ]);
+    expect(await pathOf(database(), before)).toBe('a/a');
+  });
+
   test('can be removed, children first, and a live node cannot', async () => {
     const mount = await createMount(database());
     const [a] = await createChain(database(), mount, 'a');
@@ -140,5 +157,24 @@ describe('a tombstone', () => {
       message: expect.stringContaining('"a/f"'),
     });
     await expect(remove(a, file)).resolves.toEqual([]);
+  });
+
+  test('is all that a trigger of another table can remove, too', async () => {
+    const mount = await createMount(database());
+    const file = await createNode(database(), mount, mount.rootId, 'f');
+    const client = await database().connect();
+    await client.query(
+      `create temp table removals (id bigint);
+       create function pg_temp.remove_node() returns trigger language plpgsql as
+         'begin delete from filestore.nodes where id = new.id; return null; end';
+       create trigger removals_remove after insert on removals for each row execute function pg_temp.remove_node()`,
+    );
+    await expect(client.query('insert into removals values ($1)', [file])).rejects.toMatchObject({
+      code: 'FS409',
+      constraint: 'nodes_alive',
+    });
+    await deleteNode(database(), file);
+    await client.query('insert into removals values ($1)', [file]);
+    expect(await database().query('select from filestore.nodes where id = $1', [file])).toEqual([]);
   });
 });

@@ -136,6 +136,9 @@ describe('a column', () => {
     [{ state: 'deleted', deleted_at: '2024-01-01' }, 'cannot be created in state deleted'],
     [{ parent_id: null }, 'has no parent'],
     [{ version: 0 }, 'at version 0'],
+    [{ updated_at: 'infinity' }, 'with updated_at infinity'],
+    [{ updated_at: '-infinity' }, 'with updated_at -infinity'],
+    [{ parent_id: '999999999', name: '' }, '999999999'],
   ])('refuses in a new node %j', async (columns, message) => {
     await expect(insert(columns)).rejects.toMatchObject({
       code: expect.stringMatching(/^FS4(22|04)$/),
@@ -170,6 +173,15 @@ describe('the root', () => {
         mount.id,
       ]),
     ).rejects.toMatchObject({ constraint: 'nodes_root_check' });
+  });
+
+  test('can be described, which adds a version', async () => {
+    const mount = await createMount(database());
+    const describe = `update filestore.nodes set metadata = '{"a": 1}' where id = $1`;
+    await database().query(describe, [mount.rootId]);
+    expect(
+      await one(database(), 'select version, parent_live from filestore.nodes where id = $1', [mount.rootId]),
+    ).toEqual({ version: 2, parent_live: null });
   });
 
   test('cannot be deleted, removed, renamed or given a parent', async () => {

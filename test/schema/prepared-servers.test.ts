@@ -120,6 +120,28 @@ test('a server whose log has no whole rows is not prepared, and says so while a 
   await query('call filestore.cancel_move($1)', [key]);
 });
 
+test('a publication that a canceled move left is dropped when the slot of the move is gone, whatever other slots there are', async () => {
+  const superuser = await database().connectAsSuperuser();
+  await query('call filestore.prepare_moves(true)');
+  await publish();
+  await query('call filestore.cancel_move($1)', [key]);
+  const { move } = await one(database(), 'select id as move from filestore.moves');
+  const publications = () => query('select pubname from pg_publication');
+  const slots = [`${database().name}_stranger`, `filestore.move_slot(${move})`];
+  const [stranger, own] = slots.map((name) => (name.includes('(') ? name : `'${name}'`));
+  for (const slot of [stranger, own])
+    await superuser.query(`select pg_create_physical_replication_slot(${slot})`);
+  try {
+    await query('call filestore.prepare_moves(false)');
+    expect(await publications()).toHaveLength(1);
+    await superuser.query(`select pg_drop_replication_slot(${own})`);
+    await query('call filestore.prepare_moves(false)');
+    expect(await publications()).toEqual([]);
+  } finally {
+    await superuser.query(`select pg_drop_replication_slot(${stranger})`);
+  }
+});
+
 test('a reader sees a move on its source at each step', async () => {
   await query('call filestore.prepare_moves(true)');
   await publish();

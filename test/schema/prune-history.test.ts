@@ -244,13 +244,13 @@ describe('check_integrity', () => {
 
 describe('history cannot be removed by hand', () => {
   test.each([
-    ['after the horizon', [1, 2, 3]],
-    ['between other versions', [2]],
-  ])('%s', async (_, versions) => {
+    ['after the horizon', [1, 2, 3], 2],
+    ['between other versions', [2], 2],
+    ['on both sides of another version', [1, 3], 3],
+  ])('%s', async (_, versions, lastPruned) => {
     await overwrite(database(), file, 3);
-    // Up to the end of version 2.
     await database().query('update filestore.backend_mounts set history_horizon = $1', [
-      await startOf(file, 3),
+      await startOf(file, lastPruned + 1),
     ]);
     await expect(
       database().query('delete from filestore.snapshots where id = $1 and version = any($2)', [

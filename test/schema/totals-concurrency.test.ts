@@ -82,6 +82,28 @@ describe('during a fold', () => {
   });
 });
 
+describe('while another session holds totals', () => {
+  const HOLD = 'select from filestore.rollups where node_id = any ($1) for update';
+
+  test('a fold waits for them in order of id, and holds no later ones until then', async () => {
+    await first.query(HOLD, [[mount.rootId]]);
+    const fold = await sendAndBlock(second, FOLD);
+    expect(fold.waits).toBe(true);
+    await first.query(`${HOLD} nowait`, [[a, b]]);
+    await first.query('commit');
+    expect(await fold.outcome).toMatchObject({ ok: true });
+    await expectExactInTheEnd();
+  });
+
+  test('a fold does not wait for those that it does not change', async () => {
+    const other = await createMount(database());
+    await first.query(HOLD, [[other.rootId, target]]);
+    expect((await sendAndBlock(second, FOLD)).waits).toBe(false);
+    await first.query('commit');
+    await expectExactInTheEnd();
+  });
+});
+
 describe('while a directory is being moved', () => {
   beforeEach(async () => {
     await first.query(MOVE, [b, target]);

@@ -1,7 +1,16 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import { databaseEmptiedAfterEachTest } from '../support/databases/test-database.ts';
 import { totalsOf, wrongTotals } from '../support/rows/directory-totals.ts';
-import { createChain, createMount, createNode, foldAll, type Mount, one } from '../support/rows/nodes.ts';
+import {
+  createChain,
+  createMount,
+  createNode,
+  foldAll,
+  type Mount,
+  moveNode,
+  one,
+} from '../support/rows/nodes.ts';
+import { keyOf } from '../support/rows/writer-functions.ts';
 
 const database = databaseEmptiedAfterEachTest();
 
@@ -93,6 +102,41 @@ describe.each(['pending', 'folded'])('when the deltas before it are %s, totals a
     expect(await run('select from filestore.nodes where id = $1', [file])).toEqual([]);
     expect(await totalsOf(database(), mount.rootId)).toEqual([0, 0, 2]);
     expect(await audit()).toEqual([]);
+  });
+});
+
+describe('in a tree of more than 64 levels, totals are exact', () => {
+  const chain = (name: string, levels: number) => Array.from({ length: levels }, () => name).join('/');
+  let lowest: string;
+
+  beforeEach(async () => {
+    const key = await keyOf(database(), mount.id);
+    await run('select filestore.upsert_file($1, $2, 5)', [key, `${chain('d', 70)}/f`]);
+    lowest = (await one(database(), "select parent_id from filestore.nodes where name = 'f'")).parent_id;
+    await run('select filestore.upsert_file($1, $2, 7)', [key, `${chain('m', 9)}/g`]);
+  });
+
+  test('pending and folded', async () => {
+    await createFile(c, 'h', 11);
+    expect(await wrongTotals(database())).toEqual([]);
+    await foldAll(database());
+    expect(await wrongTotals(database())).toEqual([]);
+  });
+
+  test('also above a directory that was deleted before a directory above it moved down', async () => {
+    await foldAll(database());
+    const { top, gone } = await one(
+      database(),
+      `select max(id) filter (where path = 'm') as top, max(id) filter (where path = $1) as gone
+       from filestore.nodes`,
+      [chain('m', 6)],
+    );
+    await run('select filestore.delete_node($1, recursive => true)', [gone]);
+    await moveNode(database(), top, lowest);
+    await createFile(c, 'h', 11);
+    expect(await wrongTotals(database())).toEqual([]);
+    await foldAll(database());
+    expect(await wrongTotals(database())).toEqual([]);
   });
 });
 

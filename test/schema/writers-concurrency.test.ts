@@ -105,6 +105,41 @@ describe('nothing deadlocks', () => {
   });
 });
 
+test('of two restores of a node that wait for the same lock, one restores it and the other is refused', async () => {
+  const { id } = await writers.create(mount.rootId, 'f');
+  await writers.remove(id);
+  await first.query('begin');
+  await first.query('select from filestore.nodes where id = $1 for share', [id]);
+  const restores = [
+    await sendAndBlock(second, RESTORE, [id, false]),
+    await sendAndBlock(await database().connect(), RESTORE, [id, false]),
+  ];
+  await first.query('commit');
+  const outcomes = await Promise.all(restores.map(({ outcome }) => outcome));
+  expect(outcomes.map((outcome) => (outcome.ok ? 'restored' : outcome.error.constraint)).sort()).toEqual([
+    'nodes_alive',
+    'restored',
+  ]);
+});
+
+test('a create in a tree that is being deleted waits, also in a directory that the delete has not reached', async () => {
+  const top = await ensure('top');
+  const file = await writers.create(top.id, 'f');
+  const late = await ensure('top/late');
+  await first.query('begin');
+  await first.query('select from filestore.nodes where id = $1 for update', [file.id]);
+  const removal = await sendAndBlock(second, REMOVE, [top.id, true]);
+  const create = await sendAndBlock(
+    await database().connect(),
+    "select * from filestore.create_node($1, 'new')",
+    [late.id],
+  );
+  expect(create.waits).toBe(true);
+  await first.query('commit');
+  expect(await removal.outcome).toMatchObject({ ok: true });
+  expect(await create.outcome).toMatchObject({ ok: false, error: { code: 'FS404' } });
+});
+
 describe('delete_node of a file', () => {
   const DELETE = 'select version, size_bytes, live from filestore.delete_node($1, $2)';
   const WRITE = 'update filestore.nodes set size_bytes = 5 where id = $1';

@@ -165,9 +165,11 @@ describe('move_node', () => {
     const file = await writers.create(mount.rootId, 'f');
     await writers.create(directory.id, 'f');
     await expect(writers.move(file.id, { parent: directory.id })).rejects.toMatchObject(
-      refusal('FS409', '("d")'),
+      refusal('FS409', `name "f" is taken in directory ${directory.id} ("d")`),
     );
-    await expect(writers.move(file.id, { name: 'd' })).rejects.toMatchObject(refusal('FS409', '"d"'));
+    await expect(writers.move(file.id, { name: 'd' })).rejects.toMatchObject(
+      refusal('FS409', `name "d" is taken in directory ${mount.rootId} ("")`),
+    );
   });
 
   test('refuses to move a directory into itself, or below itself', async () => {
