@@ -8,7 +8,7 @@ export function codeOf(error: unknown): string | undefined {
 /** Every SQLSTATE of the server has a digit. Node's codes for connections, such as `EPIPE`, have none. */
 const SQLSTATE = /^(?=.*\d)[0-9A-Z]{5}$/;
 
-/** SQLSTATE of a server's error; null for Node's errors of connections, and all others. */
+/** SQLSTATE of a server's error; null for any other error, such as those of Node's connections. */
 export function sqlStateOf(error: unknown): string | null {
   const code = codeOf(error);
   return code !== undefined && SQLSTATE.test(code) ? code : null;

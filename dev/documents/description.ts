@@ -1,5 +1,5 @@
 /**
- * The schema as shown in documents, with comments. Names in texts omit the schema. Texts are printed by the server, and
+ * The schema as shown in documents, with comments. Names in texts omit the schema. The server prints the texts, which
  * are the same on versions 15 to 19.
  */
 export interface SchemaDescription {

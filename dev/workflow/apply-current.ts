@@ -18,7 +18,7 @@ export type ApplyResult =
       readonly blank: boolean;
       /** Unchanged since the last run, except for comments: nothing was run. */
       readonly unchanged: boolean;
-      /** Objects in the database that the files do not create, as far as known; only if `blank`. */
+      /** Objects in the database that the files do not create; empty if they are not known, or unless `blank`. */
       readonly leftovers: readonly string[];
       /** Files below migrations/fixtures that differ from the last migration, and so had no effect. */
       readonly notIncluded: readonly string[];

@@ -6,8 +6,7 @@ import { capitalized, paragraph, printable } from '../text.ts';
 /**
  * The schemas and tables of a run that belong to a role that this role is not a member of. Such an owner
  * can attach a trigger, which runs with the rights of this role. A superuser is a member of every role, and
- * may continue what another owner began. So when this role is one, such an owner counts only before the
- * first migration.
+ * may continue what another owner began: for a superuser, other owners count only before the first migration.
  */
 const strangersQuery = (hasHistory: boolean): string =>
   underPinnedSettings(`

@@ -133,7 +133,7 @@ async function errorOf(
   }
   const remedy = alive && code === '42501' ? await defaultPrivilegesRemedy(session) : undefined;
   const lockFailure = LOCK_FAILURES[code ?? ''];
-  // Earlier blockers are no cause of another failure.
+  // Blockers that were seen earlier do not explain other failures.
   const blockers = lockFailure !== undefined || gaveUpOn !== undefined ? seen : '';
   const error = migrationFailedError(failure, migration, applied, blockers, remedy);
   if (gaveUpOn !== undefined) return gaveUpError(run, gaveUpOn, blockers, error);

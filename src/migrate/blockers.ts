@@ -90,8 +90,8 @@ export async function watchBlockers(
 }
 
 /**
- * Milliseconds. Waits for locks are short at first, and most begin with the migration. So the first looks are
- * frequent enough for each of these waits, and become rare later.
+ * Milliseconds. The first waits for locks are short, and most migrations wait at their beginning. So looks are frequent
+ * at first, to see each of these waits, and become rare later.
  */
 function untilNextLook({ current }: Watch): number {
   if (current === undefined) return LOOK_MS;
@@ -114,7 +114,7 @@ const sightOf = (pid: number) => `select
         select distinct pid from pg_catalog.unnest(pg_catalog.pg_blocking_pids(${pid})) u (pid)
       ) u
       left join pg_catalog.pg_stat_activity a on a.pid = u.pid
-      -- 0 stands for prepared transactions. A concurrent build waits for this look too, until it ends.
+      -- 0 stands for prepared transactions. A concurrent build also waits for the statement of this look.
       where u.pid not in (0, pg_catalog.pg_backend_pid())
       union all
       select ${preparedHolder('p')}

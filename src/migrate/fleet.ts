@@ -12,7 +12,7 @@ import { compareSurveyed } from './compare-surveyed.ts';
 import type { MigrationEvent } from './events.ts';
 import { describeStop, migrateDatabase } from './run.ts';
 import {
-  listen,
+  callListener,
   type MigrationReport,
   openRun,
   type Run,
@@ -186,7 +186,7 @@ async function runFleet<Answer>(
   const first = readFirst('first', options.first?.toString(), members.length);
   const { signal = new AbortController().signal, stopOnFailure = false } = options;
   let hasFailed = false;
-  const emit = (event: FleetEvent<Timed<Answer>>) => listen(() => options.onEvent?.(event));
+  const emit = (event: FleetEvent<Timed<Answer>>) => callListener(() => options.onEvent?.(event));
   const results = new Map<FleetMember, FleetResult<Timed<Answer>>>();
   const identities = new Map<FleetMember, string>();
   const identityOf = (member: FleetMember) => identities.get(member) ?? member;

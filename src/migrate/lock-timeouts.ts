@@ -35,7 +35,7 @@ export class LockWaits {
     const timeoutMs = this.timeoutOf(filename, limitMs);
     const waitedMs = timeoutMs === 0 ? ranMs : Math.min(timeoutMs, ranMs);
     this.#timeouts.push(waitedMs);
-    // Otherwise a migration with much work before its lock would repeat that work for a short wait.
+    // A migration that works for long before it needs the lock repeats that work, so its next wait is as long.
     this.#next = { filename, waitMs: Math.max(timeoutMs + STEP_MS, ranMs - timeoutMs) };
     return waitedMs;
   }

@@ -35,7 +35,7 @@ export async function lock(run: Run, session: Session): Promise<Survey> {
       locked ||= await tryLock(session);
       const found = await survey(session, run.committed);
       if (pendingIn(found).length === 0) return found;
-      // graphile-migrate's own lock may still be held: by its command line, or for a client that died.
+      // graphile-migrate's own lock may still be held: by its command line, or by the server process of a client that died.
       const wanted = locked ? 'graphile-migrate' : 'filestore';
       const others = found.migrators.filter((one) => !('pid' in one && one.pid === found.pid));
       const holder = others.find((one) => one.lock === wanted);
@@ -50,7 +50,7 @@ export async function lock(run: Run, session: Session): Promise<Survey> {
         );
         throw new LockNotAcquiredError(message, holders[0] ?? UNKNOWN_HOLDER, run.progress.applied);
       }
-      // Without a holder, the lock was freed after the attempt to get it, or its holder cannot be seen.
+      // No holder is found if the lock was freed after the attempt to get it, or if this role cannot see the holder.
       const waitedFor = holder ?? UNKNOWN_HOLDER;
       if (told === undefined || (holder !== undefined && told !== holderKey(holder))) {
         told = holderKey(waitedFor);

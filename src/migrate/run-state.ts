@@ -120,12 +120,12 @@ export async function readPackagedMigrations(
 
 function tell(event: MigrationEvent, { onEvent, logger }: RunMigrationsOptions): void {
   const isWarning = event.type === 'warning' || event.type === 'retry';
-  listen(() => onEvent?.(event));
-  if (event.type !== 'span') listen(() => logger?.[isWarning ? 'warn' : 'info'](describeEvent(event)));
+  callListener(() => onEvent?.(event));
+  if (event.type !== 'span') callListener(() => logger?.[isWarning ? 'warn' : 'info'](describeEvent(event)));
 }
 
 /** A listener that throws or rejects must not stop the run or the process. */
-export function listen(listener: () => unknown): void {
+export function callListener(listener: () => unknown): void {
   new Promise((resolve) => resolve(listener())).catch((error: unknown) =>
     process.emitWarning(error instanceof Error ? error : messageOfError(error)),
   );

@@ -46,7 +46,7 @@ export async function rehearse(run: Run): Promise<readonly PendingMigration[]> {
  * 0.2 to 10 s, each varied by a quarter so that many runs do not retry at once. After a wait for a table's
  * lock, the pause is twice as long as the wait, so that traffic has the table for most of the time.
  */
-async function attemptUntilDone(run: Run): Promise<Steps> {
+async function attemptUntilDone(run: Run): Promise<Outcome> {
   const { progress, settings, signal, spans } = run;
   let failures = 0;
   let firstFailureAt = 0;
@@ -82,7 +82,7 @@ function pauseAfter({ lockWaitedMs }: TemporaryFailure, failures: number): numbe
 }
 
 /** Takes the steps on a new connection. */
-async function attempt(run: Run): Promise<Steps> {
+async function attempt(run: Run): Promise<Outcome> {
   const { where } = run.database;
   const session = await run.spans.measure('connect', () => connect(run));
   try {
@@ -96,7 +96,7 @@ async function attempt(run: Run): Promise<Steps> {
   }
 }
 
-interface Steps {
+interface Outcome {
   readonly pending: readonly PendingMigration[];
   readonly schema: SchemaCheck;
 }
@@ -105,7 +105,7 @@ interface Steps {
  * The steps of a run: survey, lock, refuse, check, apply, verify. The survey already refuses what needs no
  * lock. A dry run surveys and checks only.
  */
-async function takeSteps(run: Run, session: Session): Promise<Steps> {
+async function takeSteps(run: Run, session: Session): Promise<Outcome> {
   const { spans } = run;
   const found = await spans.measure('survey', () => surveyFirst(run, session));
   tellPlan(run, found);
@@ -139,8 +139,8 @@ async function takeSteps(run: Run, session: Session): Promise<Steps> {
 }
 
 /**
- * Throws the error of checks that do not hold, unless their migrations are no longer pending: graphile-migrate's own
- * command line does not wait for this run's lock.
+ * Always throws. Checks that do not hold end the run, except if their migrations are no longer pending: then it tries
+ * again. Graphile-migrate's own command line may have applied them, since it does not wait for this run's lock.
  */
 async function refuseCurrent(
   run: Run,
@@ -165,8 +165,8 @@ const loadSteps = () =>
   ]);
 
 /**
- * Waits for a server that is starting. After a first connection, a failed one is a lost connection, which ends the run:
- * the server had `connectWaitMs` to come back.
+ * Waits `connectWaitMs` for a server that is starting. In a later attempt, the run has been connected before, so an error
+ * says that the connection was lost.
  */
 async function connect({ database, settings, signal, emit, progress }: Run): Promise<Session> {
   const waitMs = settings.connectWaitMs;

@@ -8,7 +8,7 @@ export interface OwnMove {
   /** Remembers the move that start_move returned. */
   begin(id: string): void;
   /**
-   * Takes the first unfinished move that it sees for the run's own.
+   * The first unfinished move that it sees becomes the run's move.
    * @param last The last move of the mount on the source.
    * @throws {FilestoreError} `MOVE_FAILED` when another run has taken it back, or another move has followed it.
    */
