@@ -16,7 +16,7 @@ export interface SqlSource {
   readonly statements: readonly SqlStatement[];
   /** Whether it runs in a transaction: false if it begins with `--! no-transaction`. */
   readonly transaction: boolean;
-  /** Where a line of the text, counted from 1, stands in its file. */
+  /** Where a line of the text, counted from 1, is in its file. */
   readonly placeOf: (line: number) => Place;
 }
 

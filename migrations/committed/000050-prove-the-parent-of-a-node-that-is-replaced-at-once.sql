@@ -1,5 +1,5 @@
 --! Previous: sha1:9f58569d747742e5c7eae34dca5aeb907133a263
---! Hash: sha1:ac59fdc3f4a34c265af6ce9c69f4462b4598d0f2
+--! Hash: sha1:5e13585984bbd88b866dec67aa894fd484a21c34
 --! Message: Prove the parent of a node that is replaced at once
 
 -- Write the next migration here, then: npm run db:commit -- -m "What it does"
@@ -18,16 +18,16 @@ begin
     and p.directory_path = node.parent_path
   for key share;
   if not found then
-    raise exception 'parent_path "%" of node "%" is not the path of its parent %', left(node.parent_path, 200), left(node.name, 40), node.parent_id
-      using errcode    = '23503',
-            constraint = 'nodes_parent_fkey',
+    raise exception 'node "%" has no parent: directory % with the path "%" does not exist', left(node.name, 40), node.parent_id, left(node.parent_path, 200)
+      using errcode    = 'FS404',
+            constraint = 'nodes_parent_missing',
             hint       = 'Read the parent again, or leave parent_path out of the insert.';
   end if;
 end
 $$;
 
 comment on function filestore.require_parent(filestore.nodes) is
-  'Internal: Raises 23503 unless the directory with the id and the path of a node''s parent exists, and keeps it from being purged.';
+  'Internal: Raises FS404 unless the directory with the id and the path of a node''s parent exists, and keeps it from being purged.';
 
 revoke all on function filestore.require_parent(filestore.nodes) from public;
 --! EndIncluded functions/require_parent.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:ac59fdc3f4a34c265af6ce9c69f4462b4598d0f2
---! Hash: sha1:4251f2d66c4b9aeabd5b4c3f23df73c6ba7e2db3
+--! Previous: sha1:5e13585984bbd88b866dec67aa894fd484a21c34
+--! Hash: sha1:051edbe3459282905082361951c037bc0ca34569
 --! Message: Moves meet locked rows and prepared transactions
 
 -- Write the next migration here, then: npm run db:commit -- -m "What it does"

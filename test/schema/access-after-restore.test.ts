@@ -15,6 +15,14 @@ test.each([
     'grant_access',
     async () => `select filestore.grant_access('${(await createRole('_other')).name}', 'reader')`,
   ],
+  [
+    'revoke_access',
+    async () => {
+      const { name } = await createRole('_revoked');
+      await database().query("select filestore.grant_access($1, 'reader')", [name]);
+      return `select filestore.revoke_access('${name}')`;
+    },
+  ],
   ['renew_access', async () => 'select filestore.renew_access()'],
 ])('%s takes the functions that a restore left to everyone', async (_, makeCall) => {
   const reader = await connectAs('reader');

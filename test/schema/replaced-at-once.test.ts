@@ -4,10 +4,10 @@ import { databaseForFile } from '../support/databases/test-database.ts';
 import { levelsForFile } from '../support/roles/roles.ts';
 import { createDirectory, createMount, createNode, foldAll, type Mount } from '../support/rows/nodes.ts';
 
-/** A function in "returning" changes a row before the keys of its statement are checked. */
 const database = databaseForFile();
 const connectAs = levelsForFile(database);
 
+/** What a function in "returning" does, before the keys of its statement are checked. */
 const REPLACEMENTS = {
   deletes: "update filestore.nodes set state = 'deleted' where id = created",
   moves: 'update filestore.nodes set parent_id = moved_to where id = created',
@@ -72,8 +72,8 @@ describe.each(Object.keys(REPLACEMENTS) as readonly Replacement[])(
     test.each(WRONG_PLACES)('is refused below %s', async (_, makePlace) => {
       const { mountId, parentId, parentPath } = await makePlace();
       await expect(insertAnd(replacement, mountId, parentId, parentPath)).rejects.toMatchObject({
-        code: '23503',
-        constraint: 'nodes_parent_fkey',
+        code: 'FS404',
+        constraint: 'nodes_parent_missing',
         hint: expect.any(String),
       });
     });

@@ -94,7 +94,7 @@ describe('raises', () => {
     expect(raises.length).toBeGreaterThan(50);
     const incomplete = raises.filter(
       ({ code = '', reasons, hasHint }) =>
-        !/^(FS404|FS409|FS422|check_violation|23503)$/.test(code) || reasons.length === 0 || !hasHint,
+        !/^(FS404|FS409|FS422|check_violation)$/.test(code) || reasons.length === 0 || !hasHint,
     );
     expect(incomplete).toEqual([]);
   });
