@@ -1,5 +1,5 @@
 --! Previous: sha1:9f58569d747742e5c7eae34dca5aeb907133a263
---! Hash: sha1:5e13585984bbd88b866dec67aa894fd484a21c34
+--! Hash: sha1:b2e08cffef3c002213872cbdbbc4e81e3418e0eb
 --! Message: Prove the parent of a node that is replaced at once
 
 -- Write the next migration here, then: npm run db:commit -- -m "What it does"
@@ -10,12 +10,26 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  -- One that is deleted in the same statement counts too.
+  -- A parent that the same statement deletes counts too. So does one that it has moved: its former version is not in
+  -- snapshots yet, and prepare_node_update compared the paths of its children with its own.
   perform
   from filestore.nodes p
   where p.id = node.parent_id
     and p.backend_mount_id = node.backend_mount_id
-    and p.directory_path = node.parent_path
+    and (
+      p.directory_path = node.parent_path
+      or (
+        p.directory_path is not null
+        and p.version > 1
+        and p.updated_at >= date_trunc('milliseconds', transaction_timestamp())
+        and not exists (
+          select
+          from filestore.snapshots s
+          where s.id = p.id
+            and s.version = p.version - 1
+        )
+      )
+    )
   for key share;
   if not found then
     raise exception 'node "%" has no parent: directory % with the path "%" does not exist', left(node.name, 40), node.parent_id, left(node.parent_path, 200)
@@ -85,6 +99,12 @@ begin
       if new.kind = 'directory' then
         -- For plain SQL. filestore.move_node takes this lock earlier, before any row.
         perform filestore.lock_tree(new.backend_mount_id, true);
+        -- While the old path is known, for children that the same statement replaces after the directory.
+        perform filestore.require_parent(n)
+        from filestore.nodes n
+        where n.parent_id = new.id
+          and n.parent_live
+          and n.parent_path <> old.directory_path;
       end if;
     end if;
 

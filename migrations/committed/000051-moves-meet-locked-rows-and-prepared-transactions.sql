@@ -1,5 +1,5 @@
---! Previous: sha1:5e13585984bbd88b866dec67aa894fd484a21c34
---! Hash: sha1:051edbe3459282905082361951c037bc0ca34569
+--! Previous: sha1:b2e08cffef3c002213872cbdbbc4e81e3418e0eb
+--! Hash: sha1:0f38e68e49935488e6c4a0f28103246761a41e10
 --! Message: Moves meet locked rows and prepared transactions
 
 -- Write the next migration here, then: npm run db:commit -- -m "What it does"

@@ -1,5 +1,5 @@
---! Previous: sha1:051edbe3459282905082361951c037bc0ca34569
---! Hash: sha1:7b51c967b8b5a0fce4312645c0dca87131e1f092
+--! Previous: sha1:0f38e68e49935488e6c4a0f28103246761a41e10
+--! Hash: sha1:e173355dfbe411d5cadb0ce4cca1cb91909f4360
 --! Message: Take functions from everyone after a restore
 
 -- Write the next migration here, then: npm run db:commit -- -m "What it does"

@@ -1,5 +1,5 @@
 import type { Client } from 'pg';
-import { beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { databaseForFile } from '../support/databases/test-database.ts';
 import { levelsForFile } from '../support/roles/roles.ts';
 import { createDirectory, createMount, createNode, foldAll, type Mount } from '../support/rows/nodes.ts';
@@ -85,6 +85,52 @@ describe.each(Object.keys(REPLACEMENTS) as readonly Replacement[])(
     });
   },
 );
+
+test('a directory and a file in it are created, and moved by one statement, in one transaction', async () => {
+  await service.query('begin');
+  await service.query("select filestore.upsert_file(mount_key, 'd/e/f') from filestore.backend_mounts where id = $1", [
+    mount.id,
+  ]);
+  await service.query(
+    "update filestore.nodes set parent_id = $2 where backend_mount_id = $1 and name in ('d', 'e', 'f')",
+    [mount.id, destination],
+  );
+  await service.query('commit');
+  const paths = await database().query(
+    "select path from filestore.nodes where backend_mount_id = $1 and name in ('d', 'e', 'f') order by path",
+    [mount.id],
+  );
+  expect(paths.map(({ path }) => path)).toEqual(['destination/d', 'destination/e', 'destination/f']);
+  await foldAll(database());
+  expect(await problems()).toEqual([]);
+});
+
+describe('a node below another path is refused when its directory is moved too', () => {
+  const refused = { code: 'FS404', constraint: 'nodes_parent_missing', hint: expect.any(String) };
+
+  afterEach(() => service.query('rollback'));
+
+  test('by an earlier statement of the transaction', async () => {
+    await service.query('begin');
+    await service.query('update filestore.nodes set parent_id = $2 where id = $1', [directory, destination]);
+    await expect(insertAnd('deletes', mount.id, directory, 'd')).rejects.toMatchObject(refused);
+  });
+
+  test('by the statement that replaces the node', async () => {
+    await service.query(
+      `create or replace function pg_temp.move_both(created bigint, directory bigint, moved_to bigint) returns void
+       language plpgsql as
+       $$ begin update filestore.nodes set parent_id = moved_to where id in (created, directory); end $$`,
+    );
+    await expect(
+      service.query(
+        `insert into filestore.nodes (backend_mount_id, parent_id, parent_path, name, kind)
+         values ($1, $2, 'no/such', 'f', 'file') returning pg_temp.move_both(id, $2, $3)`,
+        [mount.id, directory, destination],
+      ),
+    ).rejects.toMatchObject(refused);
+  });
+});
 
 test('a tree is created, moved and deleted in one transaction, each by one statement', async () => {
   await service.query('begin');
