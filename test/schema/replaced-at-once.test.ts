@@ -25,6 +25,8 @@ beforeAll(async () => {
   }
 });
 
+afterEach(() => service.query('rollback'));
+
 let mount: Mount;
 let directory: string;
 let destination: string;
@@ -88,9 +90,10 @@ describe.each(Object.keys(REPLACEMENTS) as readonly Replacement[])(
 
 test('a directory and a file in it are created, and moved by one statement, in one transaction', async () => {
   await service.query('begin');
-  await service.query("select filestore.upsert_file(mount_key, 'd/e/f') from filestore.backend_mounts where id = $1", [
-    mount.id,
-  ]);
+  await service.query(
+    "select filestore.upsert_file(mount_key, 'd/e/f') from filestore.backend_mounts where id = $1",
+    [mount.id],
+  );
   await service.query(
     "update filestore.nodes set parent_id = $2 where backend_mount_id = $1 and name in ('d', 'e', 'f')",
     [mount.id, destination],
@@ -107,8 +110,6 @@ test('a directory and a file in it are created, and moved by one statement, in o
 
 describe('a node below another path is refused when its directory is moved too', () => {
   const refused = { code: 'FS404', constraint: 'nodes_parent_missing', hint: expect.any(String) };
-
-  afterEach(() => service.query('rollback'));
 
   test('by an earlier statement of the transaction', async () => {
     await service.query('begin');
