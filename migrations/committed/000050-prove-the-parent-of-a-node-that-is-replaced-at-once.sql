@@ -1,5 +1,5 @@
 --! Previous: sha1:9f58569d747742e5c7eae34dca5aeb907133a263
---! Hash: sha1:b2e08cffef3c002213872cbdbbc4e81e3418e0eb
+--! Hash: sha1:409866178ee9df424294166a23cfa3df643d6690
 --! Message: Prove the parent of a node that is replaced at once
 
 -- Write the next migration here, then: npm run db:commit -- -m "What it does"
@@ -10,38 +10,35 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  -- A parent that the same statement deletes counts too. So does one that it has moved: its former version is not in
-  -- snapshots yet, and prepare_node_update compared the paths of its children with its own.
+  -- A node of another transaction was proved, and its parent may have moved in the present statement. created_at cannot tell:
+  -- two transactions can begin in one millisecond.
+  if exists (
+    select
+    from filestore.nodes n
+    where n.id = node.id
+      and age(n.xmin) > 0
+  ) then
+    return;
+  end if;
+
+  -- One that is deleted in the same statement counts too.
   perform
   from filestore.nodes p
   where p.id = node.parent_id
     and p.backend_mount_id = node.backend_mount_id
-    and (
-      p.directory_path = node.parent_path
-      or (
-        p.directory_path is not null
-        and p.version > 1
-        and p.updated_at >= date_trunc('milliseconds', transaction_timestamp())
-        and not exists (
-          select
-          from filestore.snapshots s
-          where s.id = p.id
-            and s.version = p.version - 1
-        )
-      )
-    )
+    and p.directory_path = node.parent_path
   for key share;
   if not found then
     raise exception 'node "%" has no parent: directory % with the path "%" does not exist', left(node.name, 40), node.parent_id, left(node.parent_path, 200)
       using errcode    = 'FS404',
             constraint = 'nodes_parent_missing',
-            hint       = 'Read the parent again, or leave parent_path out of the insert.';
+            hint       = 'Read the parent again, or leave parent_path out of the insert. A directory and a new node in it are moved by two statements.';
   end if;
 end
 $$;
 
 comment on function filestore.require_parent(filestore.nodes) is
-  'Internal: Raises FS404 unless the directory with the id and the path of a node''s parent exists, and keeps it from being purged.';
+  'Internal: Raises FS404 unless the directory with the id and the path of the parent of a new node exists, and keeps it from being purged.';
 
 revoke all on function filestore.require_parent(filestore.nodes) from public;
 --! EndIncluded functions/require_parent.sql
@@ -99,12 +96,6 @@ begin
       if new.kind = 'directory' then
         -- For plain SQL. filestore.move_node takes this lock earlier, before any row.
         perform filestore.lock_tree(new.backend_mount_id, true);
-        -- While the old path is known, for children that the same statement replaces after the directory.
-        perform filestore.require_parent(n)
-        from filestore.nodes n
-        where n.parent_id = new.id
-          and n.parent_live
-          and n.parent_path <> old.directory_path;
       end if;
     end if;
 

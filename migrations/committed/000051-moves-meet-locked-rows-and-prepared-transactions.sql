@@ -1,5 +1,5 @@
---! Previous: sha1:b2e08cffef3c002213872cbdbbc4e81e3418e0eb
---! Hash: sha1:0f38e68e49935488e6c4a0f28103246761a41e10
+--! Previous: sha1:409866178ee9df424294166a23cfa3df643d6690
+--! Hash: sha1:7c2d9efe6a057066b1a455f3bb90ae286b1e86d5
 --! Message: Moves meet locked rows and prepared transactions
 
 -- Write the next migration here, then: npm run db:commit -- -m "What it does"

@@ -1,5 +1,5 @@
---! Previous: sha1:0f38e68e49935488e6c4a0f28103246761a41e10
---! Hash: sha1:e173355dfbe411d5cadb0ce4cca1cb91909f4360
+--! Previous: sha1:7c2d9efe6a057066b1a455f3bb90ae286b1e86d5
+--! Hash: sha1:e26d1d0e14b7cb127b17e38c4737d8b145d20bc0
 --! Message: Take functions from everyone after a restore
 
 -- Write the next migration here, then: npm run db:commit -- -m "What it does"

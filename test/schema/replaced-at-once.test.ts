@@ -2,10 +2,12 @@ import type { Client } from 'pg';
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { databaseForFile } from '../support/databases/test-database.ts';
 import { levelsForFile } from '../support/roles/roles.ts';
-import { createDirectory, createMount, createNode, foldAll, type Mount } from '../support/rows/nodes.ts';
+import { createDirectory, createMount, createNode, foldAll, type Mount, one } from '../support/rows/nodes.ts';
 
 const database = databaseForFile();
 const connectAs = levelsForFile(database);
+
+const REFUSED = { code: 'FS404', constraint: 'nodes_parent_missing', hint: expect.any(String) };
 
 /** What a function in "returning" does, before the keys of its statement are checked. */
 const REPLACEMENTS = {
@@ -73,11 +75,7 @@ describe.each(Object.keys(REPLACEMENTS) as readonly Replacement[])(
   (replacement) => {
     test.each(WRONG_PLACES)('is refused below %s', async (_, makePlace) => {
       const { mountId, parentId, parentPath } = await makePlace();
-      await expect(insertAnd(replacement, mountId, parentId, parentPath)).rejects.toMatchObject({
-        code: 'FS404',
-        constraint: 'nodes_parent_missing',
-        hint: expect.any(String),
-      });
+      await expect(insertAnd(replacement, mountId, parentId, parentPath)).rejects.toMatchObject(REFUSED);
     });
 
     test('is accepted below its parent', async () => {
@@ -88,36 +86,58 @@ describe.each(Object.keys(REPLACEMENTS) as readonly Replacement[])(
   },
 );
 
-test('a directory and a file in it are created, and moved by one statement, in one transaction', async () => {
-  await service.query('begin');
-  await service.query(
-    "select filestore.upsert_file(mount_key, 'd/e/f') from filestore.backend_mounts where id = $1",
-    [mount.id],
-  );
-  await service.query(
-    "update filestore.nodes set parent_id = $2 where backend_mount_id = $1 and name in ('d', 'e', 'f')",
-    [mount.id, destination],
-  );
-  await service.query('commit');
-  const paths = await database().query(
-    "select path from filestore.nodes where backend_mount_id = $1 and name in ('d', 'e', 'f') order by path",
-    [mount.id],
-  );
-  expect(paths.map(({ path }) => path)).toEqual(['destination/d', 'destination/e', 'destination/f']);
-  await foldAll(database());
-  expect(await problems()).toEqual([]);
-});
+describe('a directory and a file in it are moved by one statement', () => {
+  const moveBoth = () =>
+    service.query(
+      "update filestore.nodes set parent_id = $2 where backend_mount_id = $1 and name in ('e', 'f')",
+      [mount.id, destination],
+    );
+  const place = () =>
+    database().query(
+      "select path from filestore.nodes where backend_mount_id = $1 and name in ('e', 'f') order by path",
+      [mount.id],
+    );
 
-describe('a node below another path is refused when its directory is moved too', () => {
-  const refused = { code: 'FS404', constraint: 'nodes_parent_missing', hint: expect.any(String) };
-
-  test('by an earlier statement of the transaction', async () => {
-    await service.query('begin');
-    await service.query('update filestore.nodes set parent_id = $2 where id = $1', [directory, destination]);
-    await expect(insertAnd('deletes', mount.id, directory, 'd')).rejects.toMatchObject(refused);
+  test('of which an earlier transaction created both, even in the same millisecond', async () => {
+    const e = await createDirectory(database(), mount, directory, 'e');
+    // The owner can give the moment that a transaction in the same millisecond gets.
+    await database().query(
+      `insert into filestore.nodes (backend_mount_id, parent_id, name, kind, created_at)
+       values ($1, $2, 'f', 'file', now() + interval '1 minute')`,
+      [mount.id, e],
+    );
+    await moveBoth();
+    expect(await place()).toEqual([{ path: 'destination/e' }, { path: 'destination/f' }]);
   });
 
-  test('by the statement that replaces the node', async () => {
+  test('is refused in the transaction that created them, where two statements move them', async () => {
+    await service.query('begin');
+    await service.query(
+      "select filestore.upsert_file(mount_key, 'd/e/f') from filestore.backend_mounts where id = $1",
+      [mount.id],
+    );
+    await service.query('savepoint before');
+    await expect(moveBoth()).rejects.toMatchObject(REFUSED);
+    await service.query('rollback to savepoint before');
+    for (const name of ['e', 'f']) {
+      await service.query(
+        'update filestore.nodes set parent_id = $3 where backend_mount_id = $1 and name = $2',
+        [mount.id, name, destination],
+      );
+    }
+    await service.query('commit');
+    expect(await place()).toEqual([{ path: 'destination/e' }, { path: 'destination/f' }]);
+  });
+});
+
+describe('a node below a false path is refused when its directory is written too', () => {
+  test('and moved by an earlier statement of the transaction', async () => {
+    await service.query('begin');
+    await service.query('update filestore.nodes set parent_id = $2 where id = $1', [directory, destination]);
+    await expect(insertAnd('deletes', mount.id, directory, 'd')).rejects.toMatchObject(REFUSED);
+  });
+
+  test('and moved by the statement that replaces the node', async () => {
     await service.query(
       `create or replace function pg_temp.move_both(created bigint, directory bigint, moved_to bigint) returns void
        language plpgsql as
@@ -129,7 +149,39 @@ describe('a node below another path is refused when its directory is moved too',
          values ($1, $2, 'no/such', 'f', 'file') returning pg_temp.move_both(id, $2, $3)`,
         [mount.id, directory, destination],
       ),
-    ).rejects.toMatchObject(refused);
+    ).rejects.toMatchObject(REFUSED);
+  });
+
+  test('by the statement that creates the node', async () => {
+    await expect(
+      service.query(
+        `with written as (update filestore.nodes set metadata = '{"a": 1}' where id = $2 returning id),
+              created as (insert into filestore.nodes (backend_mount_id, parent_id, parent_path, name, kind)
+                          select $1, w.id, 'no/such', 'f', 'file' from written w returning id)
+         select pg_temp.deletes(c.id, $2) from created c`,
+        [mount.id, directory],
+      ),
+    ).rejects.toMatchObject(REFUSED);
+  });
+
+  test('and each of two directories is the parent of the other', async () => {
+    await service.query(
+      `create or replace function pg_temp.delete_both(created bigint, other bigint) returns void language plpgsql as
+       $$ begin
+         update filestore.nodes set metadata = '{"a": 1}' where id = other;
+         update filestore.nodes set state = 'deleted' where id in (created, other);
+       end $$`,
+    );
+    const { next } = await one(database(), 'select last_value + 1 as next from filestore.nodes_id_seq');
+    const [first, second] = [Number(next), Number(next) + 1];
+    await expect(
+      service.query(
+        `insert into filestore.nodes (backend_mount_id, parent_id, parent_path, name, kind)
+         values ($1, $3, 'p', 'one', 'directory'), ($1, $2, 'p', 'other', 'directory')
+         returning case when id = $3 then pg_temp.delete_both(id, $2) end`,
+        [mount.id, first, second],
+      ),
+    ).rejects.toMatchObject({ code: expect.stringMatching(/^(FS404|23503)$/) });
   });
 });
 
