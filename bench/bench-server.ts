@@ -1,11 +1,12 @@
 import { randomBytes } from 'node:crypto';
 import { availableParallelism, loadavg } from 'node:os';
-import pg, { type Client } from 'pg';
+import type { Client } from 'pg';
 import { connectionTo, databaseUrl } from '../harness/connection.ts';
 import { systemBinaries } from '../harness/system-binaries.ts';
 import { runMigrations } from '../src/index.ts';
 import { findEmbeddedBinaries } from '../src/testing/embedded/binaries.ts';
 import { startTemporaryServer } from '../src/testing/embedded/temporary-server.ts';
+import { withClient } from '../src/testing/with-client.ts';
 
 export interface BenchServer {
   /** URL of a database, with a role that may create databases. */
@@ -78,16 +79,8 @@ export async function withDatabase<T>(
   return withEmptyDatabase(
     server,
     async (url) => {
-      const client = new pg.Client(url);
-      // When a signal stops the server, this must not end the program before its folder is removed.
-      client.on('error', () => undefined);
-      try {
-        await runMigrations({ connection: connectionTo(url) });
-        await client.connect();
-        return await work({ url, client });
-      } finally {
-        await client.end();
-      }
+      await runMigrations({ connection: connectionTo(url) });
+      return withClient(url, (client) => work({ url, client }));
     },
     locale,
   );
@@ -103,18 +96,18 @@ export async function withEmptyDatabase<T>(
   locale = '',
 ): Promise<T> {
   const name = `filestore_bench_${randomBytes(4).toString('hex')}`;
-  await asAdmin(server, (admin) =>
+  await withClient(server.adminUrl, (admin) =>
     admin.query(`create database ${name} encoding 'UTF8' ${locale} template template0`),
   );
   try {
     return await work(databaseUrl(server.adminUrl, name));
   } finally {
-    await asAdmin(server, (admin) => admin.query(`drop database ${name} with (force)`));
+    await withClient(server.adminUrl, (admin) => admin.query(`drop database ${name} with (force)`));
   }
 }
 
 export function describeServer(server: BenchServer): Promise<Environment> {
-  return asAdmin(server, async (admin) => {
+  return withClient(server.adminUrl, async (admin) => {
     const { rows } = await admin.query(`
       select
         current_setting('server_version') as postgres,
@@ -127,14 +120,4 @@ export function describeServer(server: BenchServer): Promise<Environment> {
         ) as settings`);
     return { ...rows[0], cores: availableParallelism(), loadBefore: loadavg()[0] ?? 0 };
   });
-}
-
-async function asAdmin<T>(server: BenchServer, work: (admin: Client) => Promise<T>): Promise<T> {
-  const admin = new pg.Client(server.adminUrl);
-  await admin.connect();
-  try {
-    return await work(admin);
-  } finally {
-    await admin.end();
-  }
 }

@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import pg, { type Client } from 'pg';
+import type { Client } from 'pg';
+import { withClient } from '../src/testing/with-client.ts';
 
 const BATCH = 10_000;
 const EVERY_MS = 1_000;
@@ -11,22 +12,19 @@ export async function foldAll(client: Client): Promise<void> {
 
 /** Does work while a worker folds every second. */
 export async function whileFolding<T>(url: string, work: () => Promise<T>): Promise<T> {
-  const client = new pg.Client(url);
-  await client.connect();
   const stop = new AbortController();
-  const folding = (async () => {
+  const folding = withClient(url, async (client) => {
     while (!stop.signal.aborted) {
       // While others write, there is always something to fold: "until 0" would never pause.
       while ((await fold(client)) === BATCH);
       await delay(EVERY_MS, undefined, { signal: stop.signal }).catch(() => undefined);
     }
-  })();
+  });
   try {
     return await work();
   } finally {
     stop.abort();
     await folding;
-    await client.end();
   }
 }
 

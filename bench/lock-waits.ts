@@ -2,6 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import pg, { type Client } from 'pg';
 import { startOf } from '../harness/compiled.ts';
 import { copyPackage } from '../harness/package-copy.ts';
+import { withClient } from '../src/testing/with-client.ts';
 import { type BenchServer, withDatabase } from './bench-server.ts';
 import type { Comparison } from './context.ts';
 import { atMost, compare, figuresInTurns } from './measure.ts';
@@ -123,14 +124,4 @@ async function waitFiveSeconds(url: string): Promise<number> {
     }
   });
   return performance.now() - startedAt;
-}
-
-async function withClient<T>(url: string, work: (client: Client) => Promise<T>): Promise<T> {
-  const client = new pg.Client(url);
-  await client.connect();
-  try {
-    return await work(client);
-  } finally {
-    await client.end();
-  }
 }

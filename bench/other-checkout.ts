@@ -1,6 +1,6 @@
 import { join } from 'node:path';
-import pg from 'pg';
 import { readCommittedMigrations } from '../src/graphile/committed-migrations.ts';
+import { withClient } from '../src/testing/with-client.ts';
 import { type BenchDatabase, type BenchServer, withEmptyDatabase } from './bench-server.ts';
 
 /**
@@ -13,20 +13,16 @@ export async function withOtherSchema<T>(
   work: (database: BenchDatabase) => Promise<T>,
 ): Promise<T> {
   const migrations = await readCommittedMigrations(join(checkout, 'migrations'));
-  return withEmptyDatabase(server, async (url) => {
-    const client = new pg.Client(url);
-    await client.connect();
-    try {
+  return withEmptyDatabase(server, (url) =>
+    withClient(url, async (client) => {
       for (const { filename, body, transaction } of migrations) {
         await client.query(transaction ? `begin;\n${body}\n;commit` : body).catch((cause: Error) => {
           throw new Error(`${filename} of ${checkout}: ${cause.message}`, { cause });
         });
       }
-      // A separate session, because a migration may leave settings behind.
+      // A migration may leave settings behind.
       await client.query('discard all');
-      return await work({ url, client });
-    } finally {
-      await client.end();
-    }
-  });
+      return work({ url, client });
+    }),
+  );
 }

@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import pg, { type Client } from 'pg';
+import type { Client } from 'pg';
+import { withClient } from '../src/testing/with-client.ts';
 import { withDatabase } from './bench-server.ts';
 import type { Comparison } from './context.ts';
 import { foldAll } from './folding.ts';
@@ -69,7 +70,9 @@ async function slowWrites(
   work: () => Promise<unknown>,
 ): Promise<number> {
   const stop = new AbortController();
-  const writing = Array.from({ length: WRITERS }, () => writeAgainAndAgain(url, ids, stop.signal));
+  const writing = Array.from({ length: WRITERS }, () =>
+    withClient(url, (client) => writeAgainAndAgain(client, ids, stop.signal)),
+  );
   try {
     await work();
   } finally {
@@ -80,29 +83,19 @@ async function slowWrites(
 }
 
 async function writeAgainAndAgain(
-  url: string,
+  client: Client,
   ids: readonly string[],
   signal: AbortSignal,
 ): Promise<readonly number[]> {
-  const client = new pg.Client(url);
-  await client.connect();
   const times: number[] = [];
-  try {
-    for (
-      let due = performance.now() + Math.random() * WRITE_EVERY_MS;
-      !signal.aborted;
-      due += WRITE_EVERY_MS
-    ) {
-      await delay(Math.max(0, due - performance.now()), undefined, { signal }).catch(() => undefined);
-      await client.query({
-        name: 'write',
-        text: 'update filestore.nodes set size_bytes = size_bytes + 1 where id = $1',
-        values: [ids[Math.floor(Math.random() * ids.length)]],
-      });
-      times.push(performance.now() - due);
-    }
-  } finally {
-    await client.end();
+  for (let due = performance.now() + Math.random() * WRITE_EVERY_MS; !signal.aborted; due += WRITE_EVERY_MS) {
+    await delay(Math.max(0, due - performance.now()), undefined, { signal }).catch(() => undefined);
+    await client.query({
+      name: 'write',
+      text: 'update filestore.nodes set size_bytes = size_bytes + 1 where id = $1',
+      values: [ids[Math.floor(Math.random() * ids.length)]],
+    });
+    times.push(performance.now() - due);
   }
   return times;
 }

@@ -1,4 +1,4 @@
-import { type SqlToken, tokenize } from '../../src/sql-text.ts';
+import { isWord, type SqlToken, tokenize } from '../../src/sql-text.ts';
 
 /** One `raise exception` of a PL/pgSQL function. */
 export interface Raise {
@@ -65,8 +65,4 @@ function ruleNames(tokens: readonly SqlToken[], prefixes: readonly string[]): re
 
 function stringsOf(tokens: readonly SqlToken[]): readonly string[] {
   return tokens.filter(({ kind }) => kind === 'string').map(({ value }) => value);
-}
-
-function isWord(token: SqlToken | undefined, word: string): boolean {
-  return token?.kind === 'word' && token.value === word;
 }

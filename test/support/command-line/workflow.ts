@@ -1,10 +1,11 @@
 import type { ChildProcess } from 'node:child_process';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import pg from 'pg';
+import type pg from 'pg';
 import { expect, inject, vi } from 'vitest';
 import { databaseUrl } from '../../../harness/connection.ts';
 import type { PackageCopy } from '../../../harness/package-copy.ts';
+import { withClient } from '../../../src/testing/with-client.ts';
 import { asAdmin } from '../databases/test-database.ts';
 import { type CliResult, collect, startCli } from './command-line.ts';
 
@@ -66,14 +67,7 @@ export async function query<Row extends pg.QueryResultRow>(
   url: string,
   text: string,
 ): Promise<readonly Row[]> {
-  const client = new pg.Client(url);
-  client.on('error', () => undefined);
-  await client.connect();
-  try {
-    return (await client.query<Row>(text)).rows;
-  } finally {
-    await client.end();
-  }
+  return withClient(url, async (client) => (await client.query<Row>(text)).rows);
 }
 
 export async function columnsOf(url: string, relation: string): Promise<readonly string[]> {

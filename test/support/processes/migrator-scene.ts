@@ -3,6 +3,7 @@ import pg, { type Client } from 'pg';
 import { databaseUrl } from '../../../harness/connection.ts';
 import { type Proxy as Cable, startProxy } from '../../../harness/proxy.ts';
 import { GRAPHILE_LOCK_KEY, MIGRATION_LOCK_KEY } from '../../../src/session/lock-holder.ts';
+import { withClient } from '../../../src/testing/with-client.ts';
 import {
   closeGate,
   type Gate,
@@ -63,22 +64,18 @@ export interface SceneOptions {
 
 export async function openScene({ copy, adminUrl, template }: SceneOptions): Promise<Scene> {
   const name = `${template}_${randomBytes(4).toString('hex')}`;
-  await administer(adminUrl, `create database ${name} template ${template} strategy file_copy`);
+  await withClient(adminUrl, (admin) =>
+    admin.query(`create database ${name} template ${template} strategy file_copy`),
+  );
   const url = databaseUrl(adminUrl, name);
   const proxy = await startProxy(url);
   const clients: Client[] = [];
   const connect = async () => {
-    const client = await open(url);
+    const client = new pg.Client(url);
+    client.on('error', () => undefined);
+    await client.connect();
     clients.push(client);
     return client;
-  };
-  const withClient = async <T>(work: (client: Client) => Promise<T>): Promise<T> => {
-    const client = await open(url);
-    try {
-      return await work(client);
-    } finally {
-      await client.end();
-    }
   };
   return {
     copy,
@@ -92,9 +89,9 @@ export async function openScene({ copy, adminUrl, template }: SceneOptions): Pro
       arrangement.reached.catch(() => undefined);
       return arrangement;
     },
-    state: () => withClient((client) => readStagedState(client, copy)),
+    state: () => withClient(url, (client) => readStagedState(client, copy)),
     stateAfter: (count) => stateAfter(copy, count),
-    traces: () => withClient(readTraces),
+    traces: () => withClient(url, readTraces),
     async close() {
       await proxy.stop();
       // The database is dropped with the server or at the end of the run, since an owner cannot while autovacuum is in it.
@@ -176,20 +173,4 @@ export async function endMigrators(client: Client): Promise<void> {
      from pg_catalog.pg_stat_activity
      where datname = pg_catalog.current_database() and application_name like 'filestore migrate%'`,
   );
-}
-
-async function open(url: string): Promise<Client> {
-  const client = new pg.Client(url);
-  client.on('error', () => undefined);
-  await client.connect();
-  return client;
-}
-
-async function administer(adminUrl: string, sql: string): Promise<void> {
-  const admin = await open(adminUrl);
-  try {
-    await admin.query(sql);
-  } finally {
-    await admin.end();
-  }
 }

@@ -2,7 +2,7 @@ import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { promisify } from 'node:util';
-import pg from 'pg';
+import { withClient } from '../../../src/testing/with-client.ts';
 
 const run = promisify(execFile);
 
@@ -26,16 +26,10 @@ export async function findDumpTools(serverUrl: string): Promise<string | undefin
 }
 
 async function serverMajor(url: string): Promise<string> {
-  const client = new pg.Client(url);
-  await client.connect();
-  try {
-    const { rows } = await client.query(
-      "select current_setting('server_version_num')::integer / 10000 as major",
-    );
-    return String(rows[0].major);
-  } finally {
-    await client.end();
-  }
+  const { rows } = await withClient(url, (client) =>
+    client.query("select current_setting('server_version_num')::integer / 10000 as major"),
+  );
+  return String(rows[0].major);
 }
 
 /** Debian's wrapper in the PATH prints the version of the program that it chooses. */

@@ -2,11 +2,11 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, existsSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import pg from 'pg';
 import { parseDatabaseUrl } from '../../../src/settings/database-url.ts';
 import { giveToServer, serverAccount } from '../../../src/testing/embedded/account.ts';
 import { freePort } from '../../../src/testing/embedded/server.ts';
 import { makeServerFolder } from '../../../src/testing/embedded/server-folder.ts';
+import { withClient } from '../../../src/testing/with-client.ts';
 import { SERVER_FOLDER_PREFIX } from './test-server.ts';
 
 /** A PgBouncer in front of a server. */
@@ -105,12 +105,8 @@ function spawnGuarded(binary: string, folder: string): ChildProcess {
 async function untilReady(url: string, child: ChildProcess, folder: string): Promise<void> {
   const deadline = Date.now() + 20_000;
   for (;;) {
-    const client = new pg.Client(url);
-    client.on('error', () => undefined);
     try {
-      await client.connect();
-      await client.end();
-      return;
+      return await withClient(url, async () => undefined);
     } catch (cause) {
       if (child.exitCode !== null || child.signalCode !== null || Date.now() > deadline) {
         throw new Error(`pgbouncer did not start: ${readFileSync(logFile(folder), 'utf8')}`, { cause });
