@@ -36,6 +36,12 @@ export function messageOfError(thrown: unknown): string {
   }
 }
 
+/** That a run was told to stop, and by which signal. */
+export function describeStop({ reason }: AbortSignal): string {
+  const why = reason instanceof Error && reason.name !== 'AbortError' ? ` (${reason.message})` : '';
+  return `Stopped on request${why}.`;
+}
+
 /** Sentences of a message, without those that do not apply. */
 export function paragraph(...sentences: readonly (string | false | undefined)[]): string {
   return sentences.filter(Boolean).join(' ');

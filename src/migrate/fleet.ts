@@ -7,10 +7,10 @@ import {
   migrationSettings,
   wholeNumber,
 } from '../settings/settings.ts';
-import { messageOfError, paragraph, seconds } from '../text.ts';
+import { describeStop, messageOfError, paragraph, seconds } from '../text.ts';
 import { compareSurveyed } from './compare-surveyed.ts';
 import type { MigrationEvent } from './events.ts';
-import { describeStop, migrateDatabase } from './run.ts';
+import { migrateDatabase } from './run.ts';
 import {
   callListener,
   type MigrationReport,

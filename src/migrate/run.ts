@@ -12,7 +12,7 @@ import type { CommittedMigration } from '../graphile/committed-migrations.ts';
 import { typedCommand } from '../package-root.ts';
 import { connectionLostError, isConnectionLoss, TemporaryFailure } from '../session/connection-error.ts';
 import { openSession, type Session, withSession } from '../session/session.ts';
-import { paragraph } from '../text.ts';
+import { describeStop, paragraph } from '../text.ts';
 import { endSessions } from './cancel.ts';
 import type { PendingMigration } from './evaluate-data-checks.ts';
 import { pendingIn } from './plan.ts';
@@ -254,10 +254,4 @@ function abortedError({ progress, signal }: Run, cause: unknown): FilestoreError
     'Run this again to apply the rest.',
   );
   return new RunAbortedError(message, progress.applied, { cause });
-}
-
-/** That a run was told to stop, and by which signal. */
-export function describeStop({ reason }: AbortSignal): string {
-  const why = reason instanceof Error && reason.name !== 'AbortError' ? ` (${reason.message})` : '';
-  return `Stopped on request${why}.`;
 }

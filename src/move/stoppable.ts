@@ -1,5 +1,5 @@
 import { RunAbortedError } from '../errors.ts';
-import { paragraph } from '../text.ts';
+import { describeStop, paragraph } from '../text.ts';
 import type { MoveScene } from './side.ts';
 
 /** A run of the command, which a signal stops. */
@@ -28,10 +28,9 @@ export async function stoppable<T>(run: StoppableRun, work: () => Promise<T>): P
 /** @throws {RunAbortedError} when the run was stopped. */
 export function stopIfAborted({ signal, mountKey }: StoppableRun): void {
   if (!signal.aborted) return;
-  const why = signal.reason instanceof Error ? signal.reason.message : 'aborted';
   const message = paragraph(
-    `Stopped on request (${why}). Nothing is lost: run the same command again to go on`,
-    `with mount "${mountKey}", or with --back to take its move back.`,
+    describeStop(signal),
+    `Nothing is lost: run the same command again to go on with mount "${mountKey}", or with --back to take its move back.`,
   );
   throw new RunAbortedError(message, []);
 }
