@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
 import * as calls from '../../src/sql/index.ts';
+import { isOfDroppedPublication } from '../support/rows/dropped-publication.ts';
 import { type Acknowledged, FileWriter } from '../support/rows/file-writer.ts';
 import type { FilledMount } from '../support/rows/fill-mount.ts';
 import type { ServerName } from './two-servers.ts';
@@ -66,8 +67,8 @@ export function startWriters({ mount, neighbour, urls, follow }: WritersOptions)
             faults.push(`${problem}`);
             return server;
           });
-        } else {
-          faults.push(`${error}`);
+        } else if (!isOfDroppedPublication(error)) {
+          faults.push(`${server}: ${error}`);
           operation = writer.choose();
         }
       }

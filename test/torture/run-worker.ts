@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Client } from 'pg';
+import { isOfDroppedPublication } from '../support/rows/dropped-publication.ts';
 import { beginCommand, type Command, settle } from './command.ts';
 import { count, noteFault } from './counts.ts';
 import { createLink, errorCode, isConnectionLoss, type Link } from './link.ts';
@@ -92,15 +93,12 @@ async function recover(link: Link, error: unknown): Promise<void> {
   }
 }
 
-/** The end of a move drops its publication, which PostgreSQL may not find any more when a statement plans a write. */
-const DROPPED_PUBLICATION = /^cache lookup failed for publication \d+$/;
-
 function judge(stage: Stage, operation: Operation, error: unknown): void {
   const code = errorCode(error);
   count(stage.tally.errors, code);
   const message = error instanceof Error ? error.message : String(error);
   const isExpected = operation.expected.includes(code) && !(operation.never?.test(message) ?? false);
-  if (isConnectionLoss(code) || isExpected || DROPPED_PUBLICATION.test(message)) return;
+  if (isConnectionLoss(code) || isExpected || isOfDroppedPublication(error)) return;
   if (code === '40P01') stage.tally.deadlocks += 1;
   else stage.tally.unexpectedErrors += 1;
   const detail = error instanceof Error && 'detail' in error && error.detail ? ` (${error.detail})` : '';

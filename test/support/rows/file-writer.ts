@@ -115,7 +115,7 @@ export class FileWriter {
       'update filestore.nodes set size_bytes = $2, metadata = $3 where id = $1 returning *',
       [id, number, { number, text: 'x'.repeat(number % 100) }],
     );
-    this.#keep(rows[0]);
+    this.#keep(only(rows, id));
   };
 
   readonly #command = (id: string, number: number) => async (client: pg.Client) => {
@@ -134,13 +134,13 @@ export class FileWriter {
     );
     await this.calls.finishCommand(client, { entryId: entry.id, status: 'succeeded', result: { number } });
     await client.query('commit');
-    this.#keep(rows[0]);
+    this.#keep(only(rows, id));
     this.#commandKeys.push(idempotencyKey);
   };
 
   readonly #upsert = (id: string, number: number) => async (client: pg.Client) => {
     const { rows } = await client.query('select path from filestore.nodes where id = $1', [id]);
-    const path: string = rows[0].path;
+    const { path } = only(rows, id);
     this.#keep(
       await this.calls.upsertFile(client, { mountKey: this.mount.key, path, sizeBytes: number * 7 }),
     );
@@ -168,4 +168,11 @@ export class FileWriter {
       newName: `writer-${this.index}-${number}`,
     });
   };
+}
+
+/** The row of a node that a server has acknowledged, and must have. */
+function only<Row>(rows: readonly Row[], id: string): Row {
+  const [row] = rows;
+  if (row === undefined) throw new Error(`there is no node ${id}`);
+  return row;
 }
