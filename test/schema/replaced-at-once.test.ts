@@ -100,7 +100,7 @@ describe('a directory and a file in it are moved by one statement', () => {
 
   test('of which an earlier transaction created both, even in the same millisecond', async () => {
     const e = await createDirectory(database(), mount, directory, 'e');
-    // The owner can give the moment that a transaction in the same millisecond gets.
+    // As if it were created in the millisecond in which the next transaction begins. The owner may give created_at.
     await database().query(
       `insert into filestore.nodes (backend_mount_id, parent_id, name, kind, created_at)
        values ($1, $2, 'f', 'file', now() + interval '1 minute')`,
@@ -164,24 +164,31 @@ describe('a node below a false path is refused when its directory is written too
     ).rejects.toMatchObject(REFUSED);
   });
 
-  test('and each of two directories is the parent of the other', async () => {
-    await service.query(
-      `create or replace function pg_temp.delete_both(created bigint, other bigint) returns void language plpgsql as
-       $$ begin
-         update filestore.nodes set metadata = '{"a": 1}' where id = other;
-         update filestore.nodes set state = 'deleted' where id in (created, other);
-       end $$`,
-    );
+  test('by statements of which none has ended, and each of two directories is the parent of the other', async () => {
     const { next } = await one(database(), 'select last_value + 1 as next from filestore.nodes_id_seq');
     const [first, second] = [Number(next), Number(next) + 1];
+    const nest = (name: string, update: string) =>
+      service.query(
+        `create or replace function pg_temp.${name}(created bigint) returns void language plpgsql as
+         $$ declare done text; begin ${update}; end $$`,
+      );
+    await nest('delete_second', `update filestore.nodes set state = 'deleted' where id = ${second}`);
+    await nest(
+      'delete_both',
+      `update filestore.nodes set state = 'deleted' where id = ${first} returning pg_temp.delete_second(id) into done`,
+    );
+    await nest(
+      'write_and_delete',
+      `update filestore.nodes set metadata = '{"a": 1}' where id = ${second} returning pg_temp.delete_both(id) into done`,
+    );
     await expect(
       service.query(
         `insert into filestore.nodes (backend_mount_id, parent_id, parent_path, name, kind)
-         values ($1, $3, 'p', 'one', 'directory'), ($1, $2, 'p', 'other', 'directory')
-         returning case when id = $3 then pg_temp.delete_both(id, $2) end`,
+         values ($1, $3, 'p', 'first', 'directory'), ($1, $2, 'p', 'second', 'directory')
+         returning case when id = $3 then pg_temp.write_and_delete(id) end`,
         [mount.id, first, second],
       ),
-    ).rejects.toMatchObject({ code: expect.stringMatching(/^(FS404|23503)$/) });
+    ).rejects.toMatchObject(REFUSED);
   });
 });
 
