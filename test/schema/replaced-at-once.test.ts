@@ -38,11 +38,17 @@ beforeEach(async () => {
   destination = await createDirectory(database(), mount, mount.rootId, 'destination');
 });
 
-const insertAnd = (replacement: Replacement, mountId: string, parentId: string, parentPath: string) =>
+const insertAnd = (
+  replacement: Replacement,
+  mountId: string,
+  parentId: string,
+  parentPath: string,
+  kind: 'file' | 'directory' = 'file',
+) =>
   service.query(
     `insert into filestore.nodes (backend_mount_id, parent_id, parent_path, name, kind, size_bytes)
-     values ($1, $2, $3, 'f', 'file', 7) returning pg_temp.${replacement}(id, $4)`,
-    [mountId, parentId, parentPath, destination],
+     values ($1, $2, $3, 'f', $5::filestore.node_kind, case $5::text when 'file' then 7 else 0 end) returning pg_temp.${replacement}(id, $4)`,
+    [mountId, parentId, parentPath, destination, kind],
   );
 
 const problems = () => database().query('select * from filestore.check_integrity()');
@@ -78,8 +84,8 @@ describe.each(Object.keys(REPLACEMENTS) as readonly Replacement[])(
       await expect(insertAnd(replacement, mountId, parentId, parentPath)).rejects.toMatchObject(REFUSED);
     });
 
-    test('is accepted below its parent', async () => {
-      await insertAnd(replacement, mount.id, mount.rootId, '');
+    test.each(['file', 'directory'] as const)('is accepted below its parent as a %s', async (kind) => {
+      await insertAnd(replacement, mount.id, mount.rootId, '', kind);
       await foldAll(database());
       expect(await problems()).toEqual([]);
     });
