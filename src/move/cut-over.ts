@@ -1,4 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
+import pg from 'pg';
 import { messageOfError } from '../text.ts';
 import { isReason } from './actions.ts';
 import { callOf, type MoveScene, type Receipt } from './side.ts';
@@ -28,9 +29,10 @@ export async function cutOver(scene: MoveScene): Promise<CutOver> {
   const early = await target.ask<Receipt>(callOf('prove_mount', mountKey));
   const beganAt = performance.now();
   let attempt: unknown;
+  let move: unknown;
   try {
     const call = callOf('close_mount', mountKey, early).slice(0, -1);
-    ({ attempt } = await source.ask<Receipt>(`${call}, within => interval '${withinMs} ms')`));
+    ({ attempt, move } = await source.ask<Receipt>(`${call}, within => interval '${withinMs} ms')`));
   } catch (error) {
     if (isReason(error, 'moves_behind_check')) return { type: 'not yet' };
     if (isReason(error, 'moves_writers_busy')) return { type: 'taken back', why: messageOfError(error) };
@@ -42,7 +44,12 @@ export async function cutOver(scene: MoveScene): Promise<CutOver> {
     const late = await untilLate(scene, attempt, beganAt);
     await own;
     if (late === undefined) {
-      return { type: 'taken back', why: `the last changes did not arrive within ${withinMs} ms` };
+      const why = `the last changes did not arrive within ${withinMs} ms`;
+      const blockers = await target.ask<string | null>(blockersOf(String(move)));
+      return {
+        type: 'taken back',
+        why: blockers === null ? why : `${why}: on the target, they wait for ${blockers}`,
+      };
     }
     const release = await source.ask<Receipt>(callOf('release_mount', mountKey, late));
     await target.rows(callOf('receive_mount', mountKey, release));
@@ -53,6 +60,15 @@ export async function cutOver(scene: MoveScene): Promise<CutOver> {
     return { type: 'taken back', why: messageOfError(error) };
   }
 }
+
+/** The sessions of the target, in words, whose locks stop what arrives; null without one. */
+const blockersOf = (moveId: string) => `
+  select string_agg(case b.pid when 0 then 'a prepared transaction' else 'process ' || b.pid end, ', ')
+  from (
+    select distinct unnest(pg_blocking_pids(s.pid)) as pid
+    from pg_stat_subscription s
+    where s.subname = filestore.move_subscription(${pg.escapeLiteral(moveId)})
+  ) b`;
 
 /** The receipt of this attempt: the target may still know the one before. */
 async function untilLate({ mountKey, target, withinMs }: MoveScene, attempt: unknown, beganAt: number) {

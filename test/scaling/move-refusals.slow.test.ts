@@ -1,16 +1,11 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { withClient } from '../../src/testing/with-client.ts';
 import { runCli } from '../support/command-line/command-line.ts';
 import { until } from '../support/until.ts';
 import { commandMoves } from './command-moves.ts';
-import {
-  type NumberedServer,
-  type ServerName,
-  startTwoServers,
-  type TwoServers,
-  withClient,
-} from './two-servers.ts';
+import { type NumberedServer, type ServerName, startTwoServers, type TwoServers } from './two-servers.ts';
 
 let servers: TwoServers;
 beforeAll(async () => {
@@ -74,6 +69,28 @@ describe('a move that cannot begin', () => {
       });
     });
     expect(await on('source', "select from filestore.moves where mount_key = 'locked'")).toEqual([]);
+  }, 60_000);
+
+  test('goes on at the source: a session of the target locks the row of the mount during the cut-over', async () => {
+    await fill('stopped');
+    await withClient(servers.target.url, async (client) => {
+      const moved = move('stopped', '--within', '1');
+      await client.query('begin');
+      const lockRow = () =>
+        client.query(
+          "select pg_backend_pid() as pid from filestore.backend_mounts where mount_key = 'stopped' for update",
+        );
+      await until(async () => (await lockRow()).rowCount === 1);
+      const [own] = (await lockRow()).rows;
+      expect(await moved).toMatchObject({
+        exitCode: 1,
+        stderr: expect.stringMatching(
+          new RegExp(`MOVE_FAILED.*on the target, they wait for process ${own.pid}`),
+        ),
+      });
+      await client.query('rollback');
+    });
+    expect(await move('stopped')).toMatchObject({ exitCode: 0 });
   }, 60_000);
 
   test('says that the target cannot read the source, writes no password to its log, and goes on with another URL', async () => {
