@@ -21,7 +21,7 @@ import { DONE, exitCodeOf, exitCodeOfCheck, exitCodeOfState, FAILED, worstOf } f
 import { matchResult, renderTable, reportProgress, type Timed } from './fleet-output.ts';
 import { errorDocument, type Output } from './output.ts';
 import { withSignal } from './signals.ts';
-import { describeMigrator } from './status.ts';
+import { describeMigrators } from './status.ts';
 
 /** What differs between the commands. */
 interface FleetCommand<Found> {
@@ -57,7 +57,7 @@ const statusOfEach = (flags: Flags): FleetCommand<FleetStatus> => ({
   summarize: ({ applied, pending }) => `${applied.length} applied, ${pending.length} pending`,
   describe: ({ problems, migrators }) => [
     ...problems.map((problem) => `PROBLEM  ${problem}`),
-    ...migrators.map(describeMigrator),
+    ...describeMigrators(migrators),
   ],
 });
 

@@ -24,7 +24,7 @@ export const status = defineCommand({
       output.say(`${count(applied.length, 'migration')} applied, ${pending.length} pending`);
       for (const filename of pending) output.say(`PENDING  ${filename}`);
       for (const problem of problems) output.say(`PROBLEM  ${problem}`);
-      for (const migrator of migrators) output.say(describeMigrator(migrator));
+      for (const line of describeMigrators(migrators)) output.say(line);
       const { database } = connection;
       output.document({ ok: true, command: 'status', database, ...found } satisfies StatusDocument);
       return exitCodeOfState(state, flags['allow-ahead']);
@@ -32,8 +32,12 @@ export const status = defineCommand({
   },
 });
 
-/** A line about a holder of the locks of migrations. */
-export function describeMigrator(migrator: Migrator): string {
+/** Lines about the holders of the locks of migrations: one for a holder of both. */
+export function describeMigrators(migrators: readonly Migrator[]): readonly string[] {
+  return [...new Set(migrators.map(describeMigrator))];
+}
+
+function describeMigrator(migrator: Migrator): string {
   // A prepared transaction holds the lock, but does not work.
   const label = migrator.kind === 'prepared transaction' ? 'LOCKED BY' : 'AT WORK';
   return `${label}  ${describeHolderAndSince(migrator)}. ${migrator.remedy}`;

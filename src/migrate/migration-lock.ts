@@ -71,10 +71,12 @@ async function tryLock(session: Queryable): Promise<boolean> {
 }
 
 function describeLock(where: string, holders: readonly LockHolder[]): string {
-  const who = holders.map(describeHolderAndSince).join('; ') || 'its session cannot be seen';
-  const prepared = holders.flatMap((one) => (one.kind === 'prepared transaction' ? [`${one.remedy}.`] : []));
+  const who = [...new Set(holders.map(describeHolderAndSince))].join('; ') || 'its session cannot be seen';
+  const remedies = holders.flatMap((one) => (one.kind === 'prepared transaction' ? [`${one.remedy}.`] : []));
+  const prepared = [...new Set(remedies)];
   // A run has two sessions, one for each lock. If the run is dead, both must be ended.
-  const ends = holders.flatMap((one) => ('pid' in one ? [`pg_terminate_backend(${one.pid})`] : []));
+  const pids = new Set(holders.flatMap((one) => ('pid' in one ? [one.pid] : [])));
+  const ends = [...pids].map((pid) => `pg_terminate_backend(${pid})`);
   return paragraph(
     prepared.length > 0
       ? `the lock of migrations on ${where} is held by ${who}.`
