@@ -3,7 +3,7 @@ import { withDatabase } from './bench-server.ts';
 import type { Comparison } from './context.ts';
 import { foldAll } from './folding.ts';
 import { createFilledTree } from './generated-tree.ts';
-import { seconds, settle, single } from './measure.ts';
+import { secondsOf, settle, single } from './measure.ts';
 
 /** One version, one sighting and one command for so many nodes. */
 const NODES_PER_COMMAND = 10;
@@ -36,7 +36,7 @@ export const growth: Comparison = ({ server, nodes, report }) =>
 
     const timed = async (what: string, ...statements: readonly string[]) => {
       await settle(client);
-      const time = await seconds(async () => {
+      const time = await secondsOf(async () => {
         for (const statement of statements) await client.query(statement);
       });
       report(single(`${what}, ${nodes} nodes`, 's', [time]));

@@ -1,7 +1,7 @@
 import pg, { type Client } from 'pg';
 import { withDatabase } from './bench-server.ts';
 import type { Comparison } from './context.ts';
-import { atLeast, compare, inTurns, seconds, settle, thousands } from './measure.ts';
+import { atLeast, compare, inTurns, secondsOf, settle, thousands } from './measure.ts';
 
 const FILES_PER_DIRECTORY = 50;
 
@@ -29,7 +29,7 @@ export const importing: Comparison = ({ server, nodes, rounds, report }) =>
         const journal = await connect();
         return (
           nodes /
-          (await seconds(() =>
+          (await secondsOf(() =>
             Promise.all([
               client.query(`call filestore.import_nodes('${key}', 'old.nodes', 'old.versions')`),
               journal.query(`call filestore.import_nodes('${key}', null, null, 'old.entries')`),
@@ -41,7 +41,7 @@ export const importing: Comparison = ({ server, nodes, rounds, report }) =>
         await staged();
         await prepareRows(client, mounts);
         await settle(client);
-        return nodes / (await seconds(() => insertRows(client, mounts)));
+        return nodes / (await secondsOf(() => insertRows(client, mounts)));
       },
     });
     const { rows } = await client.query('select count(*)::int as problems from filestore.check_integrity()');

@@ -3,7 +3,7 @@ import { COMPARISONS } from './comparisons.ts';
 import { findLoadGenerator } from './load.ts';
 import type { Result } from './measure.ts';
 import { HELP, type Options, readOptions } from './options.ts';
-import { renderEnvironment, renderTable } from './result-tables.ts';
+import { renderEnvironment, renderResults } from './result-tables.ts';
 
 async function run({ names, ...context }: Options): Promise<void> {
   const load = findLoadGenerator();
@@ -19,7 +19,7 @@ async function run({ names, ...context }: Options): Promise<void> {
       for (const name of names)
         await COMPARISONS[name]?.measure({ ...context, server, load, report, environment });
     } finally {
-      console.log([renderEnvironment(environment, context), renderTable(results)].join('\n'));
+      console.log([renderEnvironment(environment, context), renderResults(results)].join('\n'));
     }
   } finally {
     await server.stop();

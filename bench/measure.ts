@@ -94,7 +94,7 @@ export function median(values: readonly number[]): number {
 }
 
 /** Seconds that the work takes. */
-export async function seconds(work: () => Promise<unknown>): Promise<number> {
+export async function secondsOf(work: () => Promise<unknown>): Promise<number> {
   const startedAt = performance.now();
   await work();
   return (performance.now() - startedAt) / 1000;
@@ -110,7 +110,7 @@ export async function callTime(
   const times: number[] = [];
   const end = performance.now() + duration * 1000;
   while (times.length < 3 || performance.now() < end) {
-    times.push((await seconds(() => client.query({ name: text.slice(0, 60), text, values }))) * 1000);
+    times.push((await secondsOf(() => client.query({ name: text.slice(0, 60), text, values }))) * 1000);
   }
   return median(times);
 }

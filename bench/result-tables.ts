@@ -13,7 +13,7 @@ export function renderEnvironment(
   ].join('\n');
 }
 
-export function renderTable(results: readonly Result[]): string {
+export function renderResults(results: readonly Result[]): string {
   const rows = [
     ['what', 'here', 'other', 'ratio', 'spread', 'target', 'reached'],
     ...results.map(({ what, unit, here, other, ratio, spread, target, reached }) => [

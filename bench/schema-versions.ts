@@ -7,7 +7,7 @@ import type { Comparison, Context } from './context.ts';
 import { foldAll } from './folding.ts';
 import { createFilledTree, createTree, loadFiles, stageFiles, type Tree } from './generated-tree.ts';
 import type { Statement } from './load.ts';
-import { callTime, compare, figuresInTurns, inTurns, type Result, seconds, settle } from './measure.ts';
+import { callTime, compare, figuresInTurns, inTurns, type Result, secondsOf, settle } from './measure.ts';
 import { withOtherSchema } from './other-checkout.ts';
 import { changeTwin, createTwin } from './twin.ts';
 import { contentStatement, createStatement, writeRate } from './write-rates.ts';
@@ -117,11 +117,11 @@ async function loads(client: Client): Promise<Figures<keyof typeof LOADS>> {
   const tree = await createTree(client, DIRECTORIES);
   await stageFiles(client, tree, FILES);
   await settle(client);
-  const load = await seconds(() => loadFiles(client, ''));
+  const load = await secondsOf(() => loadFiles(client, ''));
   await client.query('vacuum analyze');
   const totals = await callTime(client, 'select * from filestore.directory_totals($1)', [tree.rootId], 1);
   await settle(client);
-  const fold = await seconds(() => foldAll(client));
+  const fold = await secondsOf(() => foldAll(client));
   await client.query('vacuum analyze');
 
   const { rows } = await client.query("select id from filestore.nodes where kind = 'file' order by id");
@@ -129,7 +129,7 @@ async function loads(client: Client): Promise<Figures<keyof typeof LOADS>> {
   const pass = async () => {
     await settle(client);
     const before = await readWritten(client, SIGHTINGS);
-    const time = await seconds(async () => {
+    const time = await secondsOf(async () => {
       for (let from = 0; from < ids.length; from += BATCH) {
         await client.query({
           name: 'heartbeats',
@@ -196,7 +196,7 @@ async function trees(client: Client): Promise<Figures<keyof typeof TREES>> {
     await foldAll(client);
     await client.query('vacuum analyze');
     await settle(client);
-    return seconds(work);
+    return secondsOf(work);
   };
   const remove = () => client.query('select filestore.delete_node($1, null, true)', [tree.topId]);
   const twin = (text: string) => changeTwin(client, NODES + 1, text, [tree.mountId, tree.topPath]);

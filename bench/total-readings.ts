@@ -4,7 +4,7 @@ import { withDatabase } from './bench-server.ts';
 import type { Comparison } from './context.ts';
 import { foldAll } from './folding.ts';
 import { createFilledTree, createTree, loadFiles, stageFiles } from './generated-tree.ts';
-import { atMost, callTime, compare, inTurns, seconds, settle, single } from './measure.ts';
+import { atMost, callTime, compare, inTurns, secondsOf, settle, single } from './measure.ts';
 
 const DIRECTORIES = 1_000;
 const DELTAS = 200_000;
@@ -24,7 +24,7 @@ export const fold: Comparison = (context) =>
       async rate() {
         await loadFiles(client, label());
         await settle(client);
-        return DELTAS / (await seconds(() => foldAll(client)));
+        return DELTAS / (await secondsOf(() => foldAll(client)));
       },
     });
     const target = { bound: 'at least', value: 50_000, of: 'here' } as const;
@@ -70,7 +70,7 @@ export const page: Comparison = (context) =>
       if (pending > 0) await loadFiles(client, label());
       const times = await inTurns(context.rounds, {
         list: read('select * from filestore.list_totals($1)'),
-        calls: () => seconds(() => callForEach(client, ids)).then((time) => time * 1000),
+        calls: () => secondsOf(() => callForEach(client, ids)).then((time) => time * 1000),
         view: read('select * from filestore.view_filestore_directories where id = any($1)'),
       });
       const what = `list_totals() of ${PAGE} directories, ${pending} deltas of ${DIRECTORIES} directories pending,`;

@@ -6,7 +6,7 @@ import { databaseUrl } from '../harness/connection.ts';
 import { copyPackage, type PackageCopy } from '../harness/package-copy.ts';
 import { type BenchDatabase, type BenchServer, withDatabase } from './bench-server.ts';
 import type { Comparison } from './context.ts';
-import { atMost, compare, inTurns, seconds } from './measure.ts';
+import { atMost, compare, inTurns, secondsOf } from './measure.ts';
 
 /** A checkout with a running watch. */
 interface Desk {
@@ -79,7 +79,7 @@ function deskOf(copy: PackageCopy, child: ChildProcess, client: Client): Desk {
       const applied = untilNotified(client, String(version), child);
       return (
         1000 *
-        (await seconds(async () => {
+        (await secondsOf(async () => {
           writeFileSync(join(copy.folder, 'migrations', 'current.sql'), sql);
           await applied;
         }))

@@ -13,7 +13,7 @@ export interface SqlToken {
 }
 
 /** One statement, without the semicolon that ends it. */
-export interface SqlStatement {
+export interface TokenizedStatement {
   /** From its first token to its last. */
   readonly text: string;
   /** Line of its first token, from 1. */
@@ -65,8 +65,8 @@ export function tokenize(sql: string): readonly SqlToken[] {
 }
 
 /** The statements of a file, split where the server splits them. */
-export function splitStatements(sql: string): readonly SqlStatement[] {
-  const statements: SqlStatement[] = [];
+export function splitStatements(sql: string): readonly TokenizedStatement[] {
+  const statements: TokenizedStatement[] = [];
   let tokens: SqlToken[] = [];
   let parentheses = 0;
   /** Depth in a body that is not a string: `begin atomic … end`, with its `case … end`. */

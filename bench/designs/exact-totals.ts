@@ -1,5 +1,5 @@
 import { foldAll } from '../folding.ts';
-import { seconds, thousands } from '../measure.ts';
+import { secondsOf, thousands } from '../measure.ts';
 import { ofRounds } from './measurement-store.ts';
 import { measureReads, type Scene } from './sampling.ts';
 
@@ -68,7 +68,7 @@ async function measureFold(scene: Scene, deltas: number): Promise<void> {
   for (let round = 0; round < rounds; round += 1) {
     await foldAll(client);
     await addPending(scene, deltas);
-    rates.push(deltas / (await seconds(() => foldAll(client))));
+    rates.push(deltas / (await secondsOf(() => foldAll(client))));
   }
   store.add(
     {

@@ -1,7 +1,7 @@
 import type { Client } from 'pg';
 import { withDatabase, withEmptyDatabase } from '../bench-server.ts';
 import type { Comparison, Context } from '../context.ts';
-import { median, seconds, thousands } from '../measure.ts';
+import { median, secondsOf, thousands } from '../measure.ts';
 import { calibrate } from './calibration.ts';
 import { type Design, factsOf, isOwn } from './design.ts';
 import { judgeTargets } from './design-targets.ts';
@@ -178,7 +178,7 @@ async function setUpAndLoad(client: Client, design: Design): Promise<Load> {
   await stopAutovacuum(client, design);
   let time = 0;
   const walBytes = await walBytesOf(client, async () => {
-    time = await seconds(async () => design.load?.(client));
+    time = await secondsOf(async () => design.load?.(client));
   });
   return { time, walBytes };
 }

@@ -1,5 +1,5 @@
 import type { Client, QueryResult } from 'pg';
-import { seconds } from '../measure.ts';
+import { secondsOf } from '../measure.ts';
 import type { Entry } from './generated-disk.ts';
 
 /** Of the nodes that list_unseen looks at. */
@@ -15,7 +15,7 @@ export function followByPath(
   mountKey: string,
   batches: Iterable<readonly Entry[]>,
 ): Promise<number> {
-  return seconds(async () => {
+  return secondsOf(async () => {
     const { rows } = await client.query(
       'select id, clock_timestamp() as pass from filestore.backend_mounts where mount_key = $1',
       [mountKey],

@@ -1,5 +1,5 @@
 import type { Client } from 'pg';
-import { seconds } from '../measure.ts';
+import { secondsOf } from '../measure.ts';
 import type { Entry } from './generated-disk.ts';
 import { observed, type Usage } from './usage.ts';
 
@@ -30,7 +30,7 @@ export async function scanDisk(
   const phases = { record: 0, plan: 0, apply: 0, sightings: 0 };
   let scan = { state: 'recording', settled: null } as Awaited<ReturnType<typeof apply>>;
   const usage = await observe(clients, async () => {
-    phases.record = await seconds(() =>
+    phases.record = await secondsOf(() =>
       sendBatches(clients, batches, (sender, entries) =>
         sender.query({
           name: 'record',
@@ -40,7 +40,7 @@ export async function scanDisk(
       ),
     );
     while (scan.state !== 'finished') {
-      const time = await seconds(async () => {
+      const time = await secondsOf(async () => {
         scan = await apply();
       });
       const phase = phases.plan === 0 ? 'plan' : scan.settled === null ? 'apply' : 'sightings';

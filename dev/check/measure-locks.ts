@@ -1,5 +1,5 @@
 import type pg from 'pg';
-import { isWord, type SqlStatement } from '../../src/sql-text.ts';
+import { isWord, type TokenizedStatement } from '../../src/sql-text.ts';
 import type { Place } from '../sources/problem.ts';
 import type { SqlSource } from '../sources/sources.ts';
 import { runStatements, withRollback } from './run-statements.ts';
@@ -101,7 +101,7 @@ export async function measureLocks(client: pg.Client, migration: SqlSource): Pro
  */
 async function withIndexes(
   client: pg.Client,
-  { tokens }: SqlStatement,
+  { tokens }: TokenizedStatement,
   execute: () => Promise<void>,
 ): Promise<void> {
   const plans = isWord(tokens[0], 'insert', 'update', 'delete', 'merge', 'select', 'with');
@@ -124,7 +124,7 @@ function compare(
   original: Moment['relations'],
   before: Moment,
   after: Moment,
-  { migration, statement }: { readonly migration: SqlSource; readonly statement: SqlStatement },
+  { migration, statement }: { readonly migration: SqlSource; readonly statement: TokenizedStatement },
 ): readonly TableImpact[] {
   return [...original.values()].flatMap(({ oid, name }): readonly TableImpact[] => {
     const [was, is] = [before.relations.get(oid), after.relations.get(oid)];

@@ -2,7 +2,7 @@ import pg from 'pg';
 import { readDataChecks } from '../../src/graphile/data-check-text.ts';
 import { evaluateDataChecks } from '../../src/migrate/evaluate-data-checks.ts';
 import { migrationSettings } from '../../src/settings/settings.ts';
-import { placeAt, type SqlStatement } from '../../src/sql-text.ts';
+import { placeAt, type TokenizedStatement } from '../../src/sql-text.ts';
 import { guidanceOf } from '../sources/guidance.ts';
 import type { Problem } from '../sources/problem.ts';
 import type { SqlSource } from '../sources/sources.ts';
@@ -58,7 +58,7 @@ async function failedChecks(client: pg.Client, source: SqlSource): Promise<reado
 export async function runStatements(
   client: pg.Client,
   source: SqlSource,
-  around: (statement: SqlStatement, execute: () => Promise<void>) => Promise<void> = (_, execute) =>
+  around: (statement: TokenizedStatement, execute: () => Promise<void>) => Promise<void> = (_, execute) =>
     execute(),
 ): Promise<Problem | undefined> {
   for (const statement of source.statements) {
@@ -77,7 +77,7 @@ export async function runStatements(
 /** The server's message, at the line that it reported. */
 export function describeFailure(
   error: pg.DatabaseError,
-  { text, line }: Pick<SqlStatement, 'text' | 'line'>,
+  { text, line }: Pick<TokenizedStatement, 'text' | 'line'>,
   source: SqlSource,
 ): Problem {
   const { hint, advice } = guidanceOf(error);

@@ -1,10 +1,6 @@
+import { ACCESS_LEVELS, type AccessLevel } from '../../src/access-levels.ts';
 import { MODELLED_SCHEMA } from '../../src/catalog/model.ts';
 import type { CatalogClient } from '../../src/catalog/read.ts';
-
-/** From fewest to most rights. Each level includes those before it. */
-export const LEVELS = ['reader', 'service', 'operator'] as const;
-
-export type Level = (typeof LEVELS)[number];
 
 /** Names of columns by the name of the table. */
 export type ColumnsOfTables = ReadonlyMap<string, ReadonlySet<string>>;
@@ -16,20 +12,20 @@ export interface AccessDescription {
   /** The columns that a service may update. */
   readonly updatable: ColumnsOfTables;
   /** The first level that may call a function, by the function's name. */
-  readonly callers: ReadonlyMap<string, Level>;
+  readonly callers: ReadonlyMap<string, AccessLevel>;
 }
 
 const RIGHTS = `
   select l.level, a.privilege, a.column_name,
          case a.kind when 'function' then (select proname from pg_catalog.pg_proc where oid = a.object::regprocedure)
                      else (parse_ident(a.object))[2] end as object_name
-  from unnest(array['${LEVELS.join("', '")}']) with ordinality l(level, position)
+  from unnest(array['${ACCESS_LEVELS.join("', '")}']) with ordinality l(level, position)
   cross join lateral ${MODELLED_SCHEMA}.access_rights(l.level) a
   where a.kind in ('column', 'function')
   order by l.position`;
 
 interface Right {
-  readonly level: Level;
+  readonly level: AccessLevel;
   readonly privilege: string;
   readonly column_name: string | null;
   readonly object_name: string;
@@ -38,7 +34,7 @@ interface Right {
 /** Reads the rights of the levels from the function that grants them. */
 export async function readAccess(client: CatalogClient): Promise<AccessDescription> {
   const { rows } = (await client.query(RIGHTS)) as { readonly rows: readonly Right[] };
-  const callers = new Map<string, Level>();
+  const callers = new Map<string, AccessLevel>();
   for (const { level, privilege, object_name } of rows) {
     if (privilege === 'EXECUTE' && !callers.has(object_name)) callers.set(object_name, level);
   }

@@ -1,6 +1,7 @@
 import { DOMAINS_OF_ARGUMENTS, NEVER_NULL, NULL_ARGUMENTS, NULL_VALUES } from '../../migrations/facts.ts';
+import { ACCESS_LEVELS, type AccessLevel } from '../../src/access-levels.ts';
 import { MODELLED_SCHEMA } from '../../src/catalog/model.ts';
-import { type AccessDescription, LEVELS, type Level } from './access.ts';
+import type { AccessDescription } from './access.ts';
 import { declare, document, exportedNames, literal, orNull, propertyName } from './declarations.ts';
 import type { ArgumentDescription, RelationDescription, SchemaDescription } from './description.ts';
 import { camelCase, relationName, routineName } from './names.ts';
@@ -79,8 +80,8 @@ function renderCall(routine: CallableRoutine, schema: SchemaDescription, types: 
   };
 }
 
-function mayBeCalledBy(level: Level): string {
-  const levels = LEVELS.slice(LEVELS.indexOf(level)).map((name) => `${name}s`);
+function mayBeCalledBy(level: AccessLevel): string {
+  const levels = ACCESS_LEVELS.slice(ACCESS_LEVELS.indexOf(level)).map((name) => `${name}s`);
   const last = levels.pop();
   return `May be called by ${levels.length === 0 ? last : `${levels.join(', ')} and ${last}`}.`;
 }

@@ -1,4 +1,5 @@
-import type { AccessDescription, Level } from './access.ts';
+import type { AccessLevel } from '../../src/access-levels.ts';
+import type { AccessDescription } from './access.ts';
 import type { RoutineDescription, SchemaDescription } from './description.ts';
 
 /** Prefix of the comment of an internal table, or of a function that only functions call. A role may still have rights on it. */
@@ -6,7 +7,7 @@ const INTERNAL = 'Internal: ';
 
 /** A function for roles of a level and of the levels above it. */
 export interface CallableRoutine extends RoutineDescription {
-  readonly level: Level;
+  readonly level: AccessLevel;
 }
 
 export function isTrigger({ result }: RoutineDescription): boolean {

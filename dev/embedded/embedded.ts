@@ -93,7 +93,7 @@ async function startHere(folder: string, port: number): Promise<Embedded> {
   const server = await startServer({ binaries, folder, listen: { kind: 'tcp', port }, temporary: false });
   const urls = urlsOf(folder, port, server.password);
   try {
-    for (const database of [DATABASE, SHADOW_DATABASE]) await createDatabase(urls.rootUrl, database);
+    for (const database of [DATABASE, SHADOW_DATABASE]) await createIfMissing(urls.rootUrl, database);
   } catch (error) {
     // Otherwise the next attempt would join it as another command's server.
     await server.stop();
@@ -127,7 +127,7 @@ async function joinRunning(folder: string, awaited: boolean): Promise<Embedded |
     // A copied folder names the server of another one.
     if (!(await servesFolder(guest, folder))) throw new Error('the server works on other data');
     await refuseMovedPrograms(guest);
-    await createDatabase(urls.rootUrl, DATABASE);
+    await createIfMissing(urls.rootUrl, DATABASE);
     // Refused if the process that runs the server is about to stop it.
     if (awaited && !(await becomeGuest(guest))) throw new Error('the server is about to stop');
   } catch (error) {
@@ -164,7 +164,7 @@ function urlsOf(folder: string, port: number, password: string) {
   };
 }
 
-async function createDatabase(rootUrl: string, database: string): Promise<void> {
+async function createIfMissing(rootUrl: string, database: string): Promise<void> {
   await withClient(rootUrl, async (client) => {
     const { rows } = await client.query('select from pg_database where datname = $1', [database]);
     if (rows.length === 0) await client.query(`create database ${database}`);

@@ -1,7 +1,7 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { includedBy, includeMarks, parseMigrationText } from '../../src/graphile/migration-text.ts';
-import { type SqlStatement, splitStatements } from '../../src/sql-text.ts';
+import { splitStatements, type TokenizedStatement } from '../../src/sql-text.ts';
 import { blankLinesBefore } from '../../src/text.ts';
 import type { Place, Problem } from './problem.ts';
 
@@ -13,7 +13,7 @@ export const FIXTURES = 'migrations/fixtures';
 export interface SqlSource {
   readonly file: string;
   readonly text: string;
-  readonly statements: readonly SqlStatement[];
+  readonly statements: readonly TokenizedStatement[];
   /** Whether it runs in a transaction: false if it begins with `--! no-transaction`. */
   readonly transaction: boolean;
   /** Where a line of the text, counted from 1, is in its file. */
@@ -111,7 +111,7 @@ export function expandIncludes(
 }
 
 export function sourceOf(file: string, text: string, places: readonly Place[] = []): SqlSource {
-  let statements: readonly SqlStatement[] | undefined;
+  let statements: readonly TokenizedStatement[] | undefined;
   return {
     file,
     text,

@@ -5,7 +5,7 @@ import { isBlank, readCurrent, refuseLineEnds, staleFixturePaths } from './curre
 import type { WorkflowContext } from './databases.ts';
 import { explainFailure, type SqlFailure } from './explain-failure.ts';
 import type { Graphile } from './graphile.ts';
-import { runCommand } from './run-graphile-command.ts';
+import { runGraphileCommand } from './run-graphile-command.ts';
 import { leftoversOfCommitted } from './stale-objects.ts';
 
 /** The result of applying current.sql to the development database. */
@@ -40,7 +40,7 @@ export async function applyCurrent(context: WorkflowContext, graphile: Graphile)
   const committed = await readMigrations();
   const pending = await readPending(main, committed);
   const text = await readCurrent(MIGRATIONS_FOLDER);
-  const outcome = await runCommand(context, graphile, {
+  const outcome = await runGraphileCommand(context, graphile, {
     make: async () => ({ type: 'apply', migrationsFolder: MIGRATIONS_FOLDER }),
     onceStopped:
       'The current statement was cancelled. In a transaction, it is rolled back. The next apply runs it again.',

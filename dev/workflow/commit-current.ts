@@ -16,7 +16,7 @@ import {
 import type { WorkflowContext } from './databases.ts';
 import { refuseToErase, untilUnused } from './erase.ts';
 import { explainFailure, type SqlFailure } from './explain-failure.ts';
-import { runCommand, withChangeLock, withGraphile } from './run-graphile-command.ts';
+import { runGraphileCommand, withChangeLock, withGraphile } from './run-graphile-command.ts';
 import { withStaging } from './staging.ts';
 import { type Leftovers, leftoversOfCommit } from './stale-objects.ts';
 
@@ -73,7 +73,7 @@ async function commitAlone(context: WorkflowContext, options: CommitOptions): Pr
     const { folder } = staging;
     const used = otherBranch === undefined ? context : onShadowAlone(context);
     const outcome = await withGraphile(used, (graphile) =>
-      runCommand(used, graphile, {
+      runGraphileCommand(used, graphile, {
         async make() {
           await staging.refresh();
           return { type: 'commit', migrationsFolder: folder, message };

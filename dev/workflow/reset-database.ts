@@ -5,7 +5,7 @@ import { readMigrations } from './committed-folder.ts';
 import type { WorkflowContext } from './databases.ts';
 import { isMissingDatabase, refuseToErase, untilUnused } from './erase.ts';
 import { explainFailure, type SqlFailure } from './explain-failure.ts';
-import { runCommand, withChangeLock, withGraphile } from './run-graphile-command.ts';
+import { runGraphileCommand, withChangeLock, withGraphile } from './run-graphile-command.ts';
 
 export interface ResetOptions {
   /** Name of the database, if it is on another machine. */
@@ -37,7 +37,7 @@ async function resetAlone(context: WorkflowContext, { onErase }: ResetOptions): 
   onErase(await sizeOf(context));
   await untilUnused(databases, 'main');
   const outcome = await withGraphile(context, (graphile) =>
-    runCommand(context, graphile, {
+    runGraphileCommand(context, graphile, {
       make: async () => ({ type: 'reset', migrationsFolder: MIGRATIONS_FOLDER }),
       onceStopped: 'The database may be erased or incomplete. Run npm run db:reset again.',
     }),

@@ -63,7 +63,7 @@ export interface StoppableCommand {
  * @throws {RunAbortedError} when the signal was aborted. The server cancels the current statement within half a second;
  * earlier work of the command stays.
  */
-export async function runCommand(
+export async function runGraphileCommand(
   { databases, signal, onStep }: WorkflowContext,
   graphile: Graphile,
   { make, onceStopped }: StoppableCommand,

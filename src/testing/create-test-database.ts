@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import pg, { type Client, type Pool } from 'pg';
+import { ACCESS_LEVELS } from '../access-levels.ts';
 import { codeOf } from '../cause-codes.ts';
 import { SettingsError } from '../errors.ts';
 import { readCommittedMigrations } from '../graphile/committed-migrations.ts';
@@ -11,7 +12,7 @@ import { paragraph } from '../text.ts';
 import { connect, onDatabase } from './connect.ts';
 import { dropTestDatabase, removeLeftovers } from './leftovers.ts';
 import { makeOlder, type NodeId } from './make-older.ts';
-import { LEVELS, levelRole, readState, refuseUnusable, type TestLevel } from './server-state.ts';
+import { levelRole, readState, refuseUnusable, type TestLevel } from './server-state.ts';
 import { startTestServer } from './start-test-server.ts';
 import { makeTemplate, newName } from './template.ts';
 
@@ -108,10 +109,10 @@ function urlOf(server: TestServerSource | undefined): string | undefined {
 }
 
 function refuseUnknownLevel(level: TestLevel): void {
-  if (level === 'owner' || LEVELS.includes(level)) return;
+  if (level === 'owner' || ACCESS_LEVELS.includes(level)) return;
   throw new SettingsError(
     'level',
-    `level of createTestDatabase must be ${LEVELS.join(', ')} or owner. Correct it, or leave it out.`,
+    `level of createTestDatabase must be ${ACCESS_LEVELS.join(', ')} or owner. Correct it, or leave it out.`,
   );
 }
 

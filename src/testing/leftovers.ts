@@ -1,6 +1,7 @@
 import type { Client } from 'pg';
+import { ACCESS_LEVELS } from '../access-levels.ts';
 import { codeOf } from '../cause-codes.ts';
-import { LEVELS, levelRole } from './server-state.ts';
+import { levelRole } from './server-state.ts';
 import { markUsed, tryLock, unlock } from './template.ts';
 
 const INSUFFICIENT_PRIVILEGE = '42501';
@@ -63,7 +64,7 @@ async function dropIfUnused(admin: Client, name: string): Promise<void> {
 /** Drops a template and the roles of its levels. */
 export async function dropTemplate(admin: Client, template: string): Promise<void> {
   await admin.query(`drop database if exists ${template}`);
-  for (const level of LEVELS) await dropRole(admin, levelRole(template, level));
+  for (const level of ACCESS_LEVELS) await dropRole(admin, levelRole(template, level));
 }
 
 /** Drops a test database and its role, and ends their sessions. */

@@ -1,10 +1,7 @@
 import type { Client } from 'pg';
+import type { AccessLevel } from '../access-levels.ts';
 import { FilestoreError } from '../errors.ts';
 import { paragraph, printable } from '../text.ts';
-
-/** The levels of `filestore.grant_access`. */
-export const LEVELS = ['reader', 'service', 'operator'] as const;
-export type AccessLevel = (typeof LEVELS)[number];
 
 /** The role that is logged in to a test database: one of a level, or the owner, which is the user of the server's URL. */
 export type TestLevel = AccessLevel | 'owner';

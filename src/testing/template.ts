@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import type { Client } from 'pg';
+import { ACCESS_LEVELS, type AccessLevel } from '../access-levels.ts';
 import { codeOf } from '../cause-codes.ts';
 import { runMigrations } from '../db/migrations.ts';
 import { FilestoreError } from '../errors.ts';
@@ -7,7 +8,7 @@ import { databaseFromUrl } from '../settings/database.ts';
 import { replaceInUrl } from '../settings/database-url.ts';
 import { paragraph } from '../text.ts';
 import { onDatabase } from './connect.ts';
-import { type AccessLevel, LEVELS, levelRole, type ServerState } from './server-state.ts';
+import { levelRole, type ServerState } from './server-state.ts';
 
 /** Key of the lock of a worker that prepares a server: the letters "fs tests" as one number. */
 const LOCK_KEY = '7382279898480735347';
@@ -58,7 +59,7 @@ async function migrateDraft(
     await runMigrations({ connectionString: draftUrl });
     if (mayCreateRoles) {
       await onDatabase(databaseFromUrl('server', draftUrl), async (owner) => {
-        for (const level of LEVELS) await grantLevel(owner, levelRole(template, level), level);
+        for (const level of ACCESS_LEVELS) await grantLevel(owner, levelRole(template, level), level);
       });
     }
     await admin.query(

@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { ACCESS_LEVELS } from '../../src/access-levels.ts';
 import { verifySchema } from '../../src/index.ts';
 import { jsonCommand } from '../support/command-line/answers.ts';
 import { takePicture } from '../support/databases/picture.ts';
@@ -36,7 +37,7 @@ describe('rights of roles', () => {
   }
 
   test('have no difference for a role of each level', async () => {
-    for (const level of ['reader', 'service', 'operator']) await grantAccess(await createRole(), level);
+    for (const level of ACCESS_LEVELS) await grantAccess(await createRole(), level);
     expect(await verify()).toMatchObject({ state: 'same' });
   });
 

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import type { Client } from 'pg';
 import { afterAll, beforeAll, beforeEach, describe, expect, inject, test } from 'vitest';
 import { copyPackage, type PackageCopy } from '../../harness/package-copy.ts';
+import { ACCESS_LEVELS, type AccessLevel } from '../../src/access-levels.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
 import { collect, startCli } from '../support/command-line/command-line.ts';
 import { editorOf } from '../support/command-line/workflow.ts';
@@ -49,8 +50,6 @@ const USES = {
   service: ["update filestore.nodes set tried_hint = 'ask Kim' where path = 'docs'"],
   operator: ['select * from filestore.check_sequences()'],
 } as const;
-type Level = keyof typeof USES;
-const LEVELS: readonly Level[] = ['reader', 'service', 'operator'];
 
 const PROGRAM = join(PACKAGE_ROOT, 'node_modules', '.bin', 'graphile-migrate');
 
@@ -78,7 +77,7 @@ function graphileMigrate(folder: string, ...args: readonly string[]) {
 
 let grown: PackageCopy;
 let grownTwice: PackageCopy;
-let roles: Readonly<Record<Level, LoginRole>>;
+let roles: Readonly<Record<AccessLevel, LoginRole>>;
 
 beforeAll(() => {
   grown = copyPackage();
@@ -97,18 +96,18 @@ beforeEach(async () => {
     select filestore.ensure_directory('main', 'docs')`);
   const [reader, service, operator] = [await createRole(), await createRole(), await createRole()];
   roles = { reader, service, operator };
-  for (const level of LEVELS) {
+  for (const level of ACCESS_LEVELS) {
     await database().query('select filestore.grant_access($1, $2)', [roles[level].name, level]);
   }
 });
 
 /** Runs the statements of each level as a role that may run them, and as one that may not. */
 async function expectUsable(): Promise<void> {
-  for (const [index, level] of LEVELS.entries()) {
+  for (const [index, level] of ACCESS_LEVELS.entries()) {
     const client = await roles[level].connect();
-    const allowed = LEVELS.slice(0, index + 1).flatMap((one) => USES[one]);
+    const allowed = ACCESS_LEVELS.slice(0, index + 1).flatMap((one) => USES[one]);
     for (const statement of allowed) await expect(client.query(statement)).resolves.toBeDefined();
-    for (const statement of LEVELS.slice(index + 1).flatMap((one) => USES[one])) {
+    for (const statement of ACCESS_LEVELS.slice(index + 1).flatMap((one) => USES[one])) {
       await expect(client.query(statement)).rejects.toMatchObject({ code: '42501' });
     }
   }
@@ -144,7 +143,7 @@ describe.each(EACH_WAY)('roles with a level, after %s', (_, start) => {
     await expectUsable();
     const levels = await database().query('select role_name from filestore.access_levels');
     expect(levels.map(({ role_name }) => role_name).sort()).toEqual(
-      LEVELS.map((level) => roles[level].name).sort(),
+      ACCESS_LEVELS.map((level) => roles[level].name).sort(),
     );
   });
 

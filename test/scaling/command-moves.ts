@@ -1,8 +1,9 @@
 import { expect } from 'vitest';
 import { isRefusal } from '../../src/sql/index.ts';
+import { withClient } from '../../src/testing/with-client.ts';
 import { type CliResult, collect, runCli, startCli } from '../support/command-line/command-line.ts';
 import { fillMount } from '../support/rows/fill-mount.ts';
-import { type ServerName, type TwoServers, withClient } from './two-servers.ts';
+import type { ServerName, TwoServers } from './two-servers.ts';
 
 /** Beginnings of the lines that a move prints, in order. */
 export const STEPS = [

@@ -1,5 +1,6 @@
+import { withClient } from '../../src/testing/with-client.ts';
 import { until } from '../support/until.ts';
-import { type TwoServers, withClient } from './two-servers.ts';
+import type { TwoServers } from './two-servers.ts';
 
 /** What is killed, and at which stage of the copy. */
 export type Disturb = (servers: TwoServers) => Promise<void>;

@@ -1,4 +1,5 @@
 import type pg from 'pg';
+import { withClient } from '../../src/testing/with-client.ts';
 import { type FilledMount, fillMount } from '../support/rows/fill-mount.ts';
 import { findLost } from '../support/rows/find-lost.ts';
 import { until } from '../support/until.ts';
@@ -8,7 +9,7 @@ import { moveByHand } from './move-by-hand.ts';
 import { startWriters, type WriterRecord, type Writers } from './move-writers.ts';
 import { startRegularWork } from './regular-work.ts';
 import type { StepOptions } from './run-steps.ts';
-import { startTwoServers, type TwoServers, withClient } from './two-servers.ts';
+import { startTwoServers, type TwoServers } from './two-servers.ts';
 
 export interface MoveOptions extends Pick<StepOptions, 'kills' | 'onStep'> {
   readonly nodes: number;

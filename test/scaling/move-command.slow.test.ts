@@ -1,9 +1,10 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { withClient } from '../../src/testing/with-client.ts';
 import { collect, runCli, startCli } from '../support/command-line/command-line.ts';
 import { commandMoves, STEPS } from './command-moves.ts';
 import { recipeOf, runBlock } from './recipe.ts';
 import { restoreOf } from './small-mounts.ts';
-import { startTwoServers, type TwoServers, withClient } from './two-servers.ts';
+import { startTwoServers, type TwoServers } from './two-servers.ts';
 
 let servers: TwoServers;
 beforeAll(async () => {

@@ -1,7 +1,8 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { withClient } from '../../src/testing/with-client.ts';
 import { until } from '../support/until.ts';
 import { commandMoves } from './command-moves.ts';
-import { type ServerName, startTwoServers, type TwoServers, withClient } from './two-servers.ts';
+import { type ServerName, startTwoServers, type TwoServers } from './two-servers.ts';
 
 let servers: TwoServers;
 beforeAll(async () => {

@@ -1,11 +1,12 @@
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { databaseUrl } from '../../harness/connection.ts';
+import { withClient } from '../../src/testing/with-client.ts';
 import { collect, startCli } from '../support/command-line/command-line.ts';
 import { fillMount } from '../support/rows/fill-mount.ts';
 import type { OwnServer } from '../support/servers/own-server.ts';
 import { startStandby } from '../support/servers/standby.ts';
 import { until } from '../support/until.ts';
-import { startTwoServers, type TwoServers, withClient } from './two-servers.ts';
+import { startTwoServers, type TwoServers } from './two-servers.ts';
 
 let servers: TwoServers;
 let standby: OwnServer | undefined;

@@ -3,10 +3,11 @@ import { connectionTo } from '../../harness/connection.ts';
 import { ACTIONS, endPreparation } from '../../src/move/actions.ts';
 import { followOwnMove } from '../../src/move/own-move.ts';
 import { openSide } from '../../src/move/side.ts';
+import { withClient } from '../../src/testing/with-client.ts';
 import { collect, startCli } from '../support/command-line/command-line.ts';
 import { until } from '../support/until.ts';
 import { commandMoves } from './command-moves.ts';
-import { startTwoServers, type TwoServers, withClient } from './two-servers.ts';
+import { startTwoServers, type TwoServers } from './two-servers.ts';
 
 let servers: TwoServers;
 beforeAll(async () => {

@@ -1,7 +1,8 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { withClient } from '../../src/testing/with-client.ts';
 import { fillMount } from '../support/rows/fill-mount.ts';
 import { recipeOf, runBlock } from './recipe.ts';
-import { startTwoServers, type TwoServers, withClient } from './two-servers.ts';
+import { startTwoServers, type TwoServers } from './two-servers.ts';
 
 let servers: TwoServers;
 beforeAll(async () => {

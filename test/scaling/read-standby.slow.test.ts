@@ -1,11 +1,12 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { connectionTo } from '../../harness/connection.ts';
 import { runMigrations } from '../../src/index.ts';
+import { withClient } from '../../src/testing/with-client.ts';
 import { type OwnServer, startOwnServer } from '../support/servers/own-server.ts';
 import { startStandby } from '../support/servers/standby.ts';
 import { until } from '../support/until.ts';
 import { type Block, recipeOf, runBlock } from './recipe.ts';
-import { type NumberedServer, withClient } from './two-servers.ts';
+import type { NumberedServer } from './two-servers.ts';
 
 const [position, wait, poll] = recipeOf('Read from a standby') as readonly [Block, Block, Block];
 

@@ -2,9 +2,10 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type pg from 'pg';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
+import { withClient } from '../../src/testing/with-client.ts';
 import { statementsOf } from '../support/packages/examples.ts';
 import { until } from '../support/until.ts';
-import { type ServerName, type TwoServers, withClient } from './two-servers.ts';
+import type { ServerName, TwoServers } from './two-servers.ts';
 
 /** A block of SQL in a recipe of docs/scaling.md. Its first line says where it runs. */
 export interface Block {

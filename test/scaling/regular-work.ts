@@ -1,7 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { isRefusal } from '../../src/sql/index.ts';
+import { withClient } from '../../src/testing/with-client.ts';
 import { isOfDownServer } from './move-writers.ts';
-import { type ServerName, type TwoServers, withClient } from './two-servers.ts';
+import type { ServerName, TwoServers } from './two-servers.ts';
 
 export interface RegularWork {
   stopOn(server: ServerName): Promise<void>;

@@ -1,9 +1,10 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { withClient } from '../../src/testing/with-client.ts';
 import { examplesOf } from '../support/packages/examples.ts';
 import { fillMount } from '../support/rows/fill-mount.ts';
 import { until } from '../support/until.ts';
 import { type Block, recipeOf, runBlock } from './recipe.ts';
-import { startTwoServers, type TwoServers, withClient, withMigratedDatabase } from './two-servers.ts';
+import { startTwoServers, type TwoServers, withMigratedDatabase } from './two-servers.ts';
 
 let servers: TwoServers;
 beforeAll(async () => {

@@ -1,6 +1,6 @@
-import pg from 'pg';
 import { connectionTo, databaseUrl } from '../../harness/connection.ts';
 import { runMigrations } from '../../src/index.ts';
+import { withClient } from '../../src/testing/with-client.ts';
 import { createOwner, testRole } from '../support/roles/test-role.ts';
 import { type OwnServer, startOwnServer } from '../support/servers/own-server.ts';
 
@@ -101,17 +101,5 @@ export async function withMigratedDatabase<T>(
     return await run(url);
   } finally {
     await withClient(server.url, (client) => client.query(`drop database ${name} with (force)`));
-  }
-}
-
-/** Runs `work` on a separate connection. */
-export async function withClient<T>(url: string, run: (client: pg.Client) => Promise<T>): Promise<T> {
-  const client = new pg.Client(url);
-  client.on('error', () => undefined);
-  await client.connect();
-  try {
-    return await run(client);
-  } finally {
-    await client.end();
   }
 }

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Client } from 'pg';
 import { beforeAll, describe, expect, test } from 'vitest';
+import { ACCESS_LEVELS, type AccessLevel } from '../../src/access-levels.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
 import { databaseForFile } from '../support/databases/test-database.ts';
 import { migrateAs, rolesForFile } from '../support/roles/roles.ts';
@@ -10,12 +11,9 @@ import { one } from '../support/rows/nodes.ts';
 const database = databaseForFile('empty');
 const createRole = rolesForFile(database);
 
-const LEVELS = ['reader', 'service', 'operator'] as const;
-type Level = (typeof LEVELS)[number];
-
 let owner: Client;
-const sessions = new Map<Level, Client>();
-const session = (level: Level): Client => {
+const sessions = new Map<AccessLevel, Client>();
+const session = (level: AccessLevel): Client => {
   const client = sessions.get(level);
   if (client === undefined) throw new Error(`no session is ${level}`);
   return client;
@@ -168,7 +166,7 @@ const CALLS: Readonly<Record<string, string>> = {
 };
 
 /** Calls a function as a role of a level, and rolls back. Returns the SQLSTATE if the call fails. */
-async function callAs(level: Level, name: string): Promise<string> {
+async function callAs(level: AccessLevel, name: string): Promise<string> {
   const call = CALLS[name];
   if (call === undefined) return `there is no call of ${name} in this test`;
   const client = session(level);
@@ -184,7 +182,7 @@ async function callAs(level: Level, name: string): Promise<string> {
   }
 }
 
-async function functionsOf(level: Level): Promise<readonly string[]> {
+async function functionsOf(level: AccessLevel): Promise<readonly string[]> {
   const { rows } = await owner.query<{ name: string }>(
     `select distinct p.proname::text as name
      from filestore.access_rights($1) r join pg_proc p on r.kind = 'function' and p.oid = r.object::regprocedure
@@ -197,7 +195,7 @@ async function functionsOf(level: Level): Promise<readonly string[]> {
 /** Errors of functions that only raise. */
 const refuses = (name: string) => name.startsWith('refuse_');
 
-async function expectEveryCall(level: Level): Promise<void> {
+async function expectEveryCall(level: AccessLevel): Promise<void> {
   const names = await functionsOf(level);
   expect(names.length).toBeGreaterThan(15);
   for (const name of names) {
@@ -211,7 +209,7 @@ beforeAll(async () => {
   const role = await createRole();
   await migrateAs(role, database());
   owner = await role.connect();
-  for (const level of LEVELS) {
+  for (const level of ACCESS_LEVELS) {
     const levelRole = await createRole();
     await owner.query('select filestore.grant_access($1, $2)', [levelRole.name, level]);
     sessions.set(level, await levelRole.connect());
@@ -227,14 +225,14 @@ beforeAll(async () => {
     select filestore.begin_command('queued', queue => true);
     select filestore.begin_scan('main', 'scanned')`);
   // Open sessions that compiled every trigger and function before the migration.
-  for (const level of LEVELS) await expectEveryCall(level);
+  for (const level of ACCESS_LEVELS) await expectEveryCall(level);
   await session('service').query(`update filestore.nodes set metadata = '{"a": 1}' where id = ${A}`);
   await owner.query(MIGRATION);
   await owner.query('select filestore.renew_access()');
 });
 
 describe('after a migration and renew_access, without connecting again,', () => {
-  test.each(LEVELS)('%s calls every function of its level', async (level) => {
+  test.each(ACCESS_LEVELS)('%s calls every function of its level', async (level) => {
     expect(await functionsOf(level)).toContain('tier_of');
     await expectEveryCall(level);
   });
@@ -243,7 +241,7 @@ describe('after a migration and renew_access, without connecting again,', () => 
     expect((await owner.query('select * from filestore.check_access()')).rows).toEqual([]);
   });
 
-  test.each(LEVELS)('%s reads the recreated views', async (level) => {
+  test.each(ACCESS_LEVELS)('%s reads the recreated views', async (level) => {
     const client = session(level);
     for (const view of ['active_nodes', 'node_versions', 'directories']) {
       expect((await client.query(`select * from filestore.view_filestore_${view}`)).rowCount).toBeGreaterThan(

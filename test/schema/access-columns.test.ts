@@ -1,13 +1,11 @@
 import type { Client } from 'pg';
 import { afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { ACCESS_LEVELS, type AccessLevel } from '../../src/access-levels.ts';
 import { asAdmin, databaseForFile } from '../support/databases/test-database.ts';
 import { type LoginRole, migrateAs, readPrivileges, rolesForFile } from '../support/roles/roles.ts';
 
 const database = databaseForFile('empty');
 const createRole = rolesForFile(database);
-
-const LEVELS = ['reader', 'service', 'operator'] as const;
-type Level = (typeof LEVELS)[number];
 
 let owner: LoginRole;
 let session: Client;
@@ -23,7 +21,7 @@ afterEach(async () => {
   await session.query('select filestore.revoke_access(role_name) from filestore.access_levels');
 });
 
-async function createRoleWith(level: Level): Promise<LoginRole> {
+async function createRoleWith(level: AccessLevel): Promise<LoginRole> {
   const role = await createRole();
   await session.query('select filestore.grant_access($1, $2)', [role.name, level]);
   return role;
@@ -56,7 +54,7 @@ test('granting a level prints no warning', async () => {
 });
 
 describe('no role can block all others with a table lock:', () => {
-  test.each(LEVELS)('%s', async (level) => {
+  test.each(ACCESS_LEVELS)('%s', async (level) => {
     const client = await (await createRoleWith(level)).connect();
     const locked: string[] = [];
     for (const table of await relations('r')) {
@@ -74,7 +72,7 @@ describe('no role can block all others with a table lock:', () => {
 });
 
 describe('insert and update are granted', () => {
-  test.each(LEVELS)('to %s on columns, never on a whole table', async (level) => {
+  test.each(ACCESS_LEVELS)('to %s on columns, never on a whole table', async (level) => {
     const { name } = await createRoleWith(level);
     expect(
       await database().query(

@@ -1,15 +1,13 @@
 import type { Client } from 'pg';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { connectionTo } from '../../harness/connection.ts';
+import { ACCESS_LEVELS, type AccessLevel } from '../../src/access-levels.ts';
 import { migrationStatus } from '../../src/index.ts';
 import { asAdmin, databaseForFile } from '../support/databases/test-database.ts';
 import { type LoginRole, migrateAs, readPrivileges, rolesForFile } from '../support/roles/roles.ts';
 
 const database = databaseForFile('empty');
 const createRole = rolesForFile(database);
-
-const LEVELS = ['reader', 'service', 'operator'] as const;
-type Level = (typeof LEVELS)[number];
 
 let owner: LoginRole;
 let session: Client;
@@ -23,7 +21,7 @@ beforeAll(async () => {
 const grantAccess = (role: string | null, level: string | null) =>
   session.query('select filestore.grant_access($1, $2)', [role, level]);
 
-async function createRoleWith(...levels: readonly Level[]): Promise<LoginRole> {
+async function createRoleWith(...levels: readonly AccessLevel[]): Promise<LoginRole> {
   const role = await createRole();
   for (const level of levels) await grantAccess(role.name, level);
   return role;
@@ -32,7 +30,7 @@ async function createRoleWith(...levels: readonly Level[]): Promise<LoginRole> {
 const privilegesOf = (role: LoginRole) => readPrivileges(database(), role);
 
 describe('grant_access', () => {
-  test.each(LEVELS.flatMap((before) => LEVELS.map((after) => [before, after] as const)))(
+  test.each(ACCESS_LEVELS.flatMap((before) => ACCESS_LEVELS.map((after) => [before, after] as const)))(
     'to %s and then to %s gives the same rights as the second alone',
     async (before, after) => {
       const privileges = await privilegesOf(await createRoleWith(before, after));
@@ -42,8 +40,8 @@ describe('grant_access', () => {
   );
 
   test('gives each level all rights of the level before it', async () => {
-    for (const [index, level] of LEVELS.slice(1).entries()) {
-      const below = await privilegesOf(await createRoleWith(LEVELS[index] ?? level));
+    for (const [index, level] of ACCESS_LEVELS.slice(1).entries()) {
+      const below = await privilegesOf(await createRoleWith(ACCESS_LEVELS[index] ?? level));
       expect(await privilegesOf(await createRoleWith(level))).toEqual(expect.arrayContaining([...below]));
     }
   });
@@ -132,7 +130,7 @@ test.each([
   },
 );
 
-test.each(LEVELS)('%s can read whether the schema is up to date', async (level) => {
+test.each(ACCESS_LEVELS)('%s can read whether the schema is up to date', async (level) => {
   const role = await createRoleWith(level);
   expect(await migrationStatus({ connection: connectionTo(role.url) })).toMatchObject({
     state: 'current',
@@ -152,7 +150,7 @@ test('a role without a level gets an error, not the answer that the database is 
 });
 
 describe('revoke_access', () => {
-  test.each(['reader', 'service', 'operator'])(
+  test.each(ACCESS_LEVELS)(
     'removes all rights of level %s, so that the role can be dropped',
     async (level) => {
       const role = await createRole();

@@ -1,15 +1,13 @@
 import { beforeAll, describe, expect, test } from 'vitest';
+import { ACCESS_LEVELS, type AccessLevel } from '../../src/access-levels.ts';
 import { databaseForFile } from '../support/databases/test-database.ts';
 import { rolesForFile } from '../support/roles/roles.ts';
 
 const database = databaseForFile();
 const createRole = rolesForFile(database);
 
-const LEVELS = ['reader', 'service', 'operator'] as const;
-type Level = (typeof LEVELS)[number];
-
 /** The functions that are there for callers, by the first level that may call them. */
-const CALLABLE: Readonly<Record<Level, readonly string[]>> = {
+const CALLABLE: Readonly<Record<AccessLevel, readonly string[]>> = {
   reader: [
     ...['access_rights', 'canonical_checksum', 'canonical_path', 'check_access', 'command_by_id'],
     ...['count_nodes', 'directory_totals', 'find_by_checksum', 'list_commands', 'list_directory'],
@@ -36,7 +34,7 @@ const UNNEEDED = ['content_columns for reader', 'require_first_write for service
 
 interface Routine {
   readonly name: string;
-  readonly level: Level | null;
+  readonly level: AccessLevel | null;
   readonly isInternal: boolean;
   readonly isOwners: boolean;
   /** The functions that its text names. */
@@ -49,7 +47,7 @@ let called: Readonly<Record<'checks' | 'views', ReadonlySet<string>>>;
 
 beforeAll(async () => {
   const roles: string[] = [];
-  for (const level of LEVELS) {
+  for (const level of ACCESS_LEVELS) {
     const { name } = await createRole();
     await database().query('select filestore.grant_access($1, $2)', [name, level]);
     roles.push(name);
@@ -62,7 +60,7 @@ beforeAll(async () => {
      from pg_proc p
      where p.pronamespace = 'filestore'::regnamespace and p.prosrc !~ '^(range|multirange)_constructor'
      order by p.proname collate "C"`,
-    [roles, LEVELS],
+    [roles, ACCESS_LEVELS],
   );
   const names = new Set(rows.map(({ name }) => name));
   const namedIn = (text: string) =>
@@ -89,10 +87,11 @@ beforeAll(async () => {
 
 const namesOf = (condition: (routine: Routine) => boolean) =>
   routines.filter(condition).map(({ name }) => name);
-const rankOf = (level: Level | null) => (level === null ? LEVELS.length : LEVELS.indexOf(level));
+const rankOf = (level: AccessLevel | null) =>
+  level === null ? ACCESS_LEVELS.length : ACCESS_LEVELS.indexOf(level);
 
 describe('functions', () => {
-  test.each(LEVELS)('that are not internal can be called from level %s on', (level) => {
+  test.each(ACCESS_LEVELS)('that are not internal can be called from level %s on', (level) => {
     expect(namesOf((routine) => routine.level === level && !routine.isInternal)).toEqual(CALLABLE[level]);
   });
 
@@ -117,8 +116,8 @@ describe('functions', () => {
         (other) => other.name !== name && !other.isOwners && other.calls.has(name),
       );
       return Math.min(
-        called.views.has(name) ? rankOf('reader') : LEVELS.length,
-        called.checks.has(name) ? rankOf('service') : LEVELS.length,
+        called.views.has(name) ? rankOf('reader') : ACCESS_LEVELS.length,
+        called.checks.has(name) ? rankOf('service') : ACCESS_LEVELS.length,
         ...callers.map(({ level }) => rankOf(level)),
       );
     };

@@ -1,5 +1,6 @@
 import type { StartedPostgreSqlContainer } from '@testcontainers/postgresql';
 import { expect, inject, test } from 'vitest';
+import { ACCESS_LEVELS } from '../../src/access-levels.ts';
 import { assertMigrated, verifySchema } from '../../src/index.ts';
 import { createNode, ensureDirectory } from '../../src/sql/index.ts';
 import type { TestLevel } from '../../src/testing/index.ts';
@@ -47,7 +48,7 @@ test.each<[TestLevel, { readonly mayWrite: boolean; readonly mayPurge: boolean }
   expect(await outcome('create table filestore.own ()')).toBe(level === 'owner');
 });
 
-test.each<TestLevel>(['reader', 'service', 'operator', 'owner'])(
+test.each<TestLevel>([...ACCESS_LEVELS, 'owner'])(
   'a database of level %s is migrated, and has the schema of the package',
   async (level) => {
     const { url, ownerUrl } = await create({ level });

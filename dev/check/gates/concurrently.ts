@@ -1,5 +1,5 @@
 import { concurrentIndexOf } from '../../../src/graphile/concurrent-index-text.ts';
-import { isWord, type SqlStatement } from '../../../src/sql-text.ts';
+import { isWord, type TokenizedStatement } from '../../../src/sql-text.ts';
 import type { Problem } from '../../sources/problem.ts';
 import { migrationsOf, type Sources, type SqlSource } from '../../sources/sources.ts';
 import { type Gate, judge } from '../gate.ts';
@@ -40,12 +40,12 @@ function problemsOf(source: SqlSource): readonly Problem[] {
 }
 
 /** `refresh materialized view concurrently` is allowed: it runs in transactions. */
-function isConcurrent({ tokens }: SqlStatement): boolean {
+function isConcurrent({ tokens }: TokenizedStatement): boolean {
   return !isWord(tokens[0], 'refresh') && tokens.some((token) => isWord(token, 'concurrently'));
 }
 
 /** The runner drops an invalid index before a migration whose index it recognizes. */
-function canRunAgain({ tokens }: SqlStatement, source: SqlSource): boolean {
+function canRunAgain({ tokens }: TokenizedStatement, source: SqlSource): boolean {
   const words = tokens.map(({ value }) => value).join(' ');
   if (/^drop index concurrently if exists /.test(words)) return true;
   if (!/^create (?:unique )?index concurrently if not exists /.test(words)) return false;

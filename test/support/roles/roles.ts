@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import pg, { type Client } from 'pg';
 import { afterAll, afterEach } from 'vitest';
 import { connectionTo } from '../../../harness/connection.ts';
+import type { AccessLevel } from '../../../src/access-levels.ts';
 import { runMigrations } from '../../../src/index.ts';
 import { withClient } from '../../../src/testing/with-client.ts';
 import { asAdmin, type TestDatabase } from '../databases/test-database.ts';
@@ -105,8 +106,6 @@ export async function readPrivileges(database: TestDatabase, role: LoginRole): P
   );
   return rows.map(({ privilege }) => privilege);
 }
-
-export type AccessLevel = 'reader' | 'service' | 'operator';
 
 /** Connections to the database of a file as new roles with a level. Call it after the function for the database. */
 export function levelsForFile(database: () => TestDatabase): (level: AccessLevel) => Promise<Client> {
