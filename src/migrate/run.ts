@@ -12,7 +12,7 @@ import type { CommittedMigration } from '../graphile/committed-migrations.ts';
 import { typedCommand } from '../package-root.ts';
 import { connectionLostError, isConnectionLoss, TemporaryFailure } from '../session/connection-error.ts';
 import { openSession, type Session, withSession } from '../session/session.ts';
-import { describeStop, paragraph } from '../text.ts';
+import { count, describeStop, listFiles, paragraph } from '../text.ts';
 import { endSessions } from './cancel.ts';
 import type { PendingMigration } from './evaluate-data-checks.ts';
 import { pendingIn } from './plan.ts';
@@ -131,6 +131,7 @@ async function takeSteps(run: Run, session: Session): Promise<Outcome> {
         thread ??= startMigrateThread(run);
         await applyPart(run, session, { found: locked, pending: ready }, thread);
       }
+      await requireApplied(run, session);
     } finally {
       await thread?.end();
     }
@@ -153,6 +154,19 @@ async function refuseCurrent(
   if (pending[0]?.filename === next?.filename) throw error;
   const reason = 'Another migrator applied migrations after they were surveyed.';
   throw new TemporaryFailure(reason, error, { atOnce: true });
+}
+
+/** graphile-migrate reads the files itself, and they may have changed since this run read them. */
+async function requireApplied({ committed, database, progress }: Run, session: Session): Promise<void> {
+  const left = pendingIn(await survey(session, committed)).map(({ filename }) => filename);
+  if (left.length === 0) return;
+  const message = paragraph(
+    `${count(left.length, 'migration')} (${listFiles(left)}) did not reach ${database.where}:`,
+    'the files of the package changed during the run.',
+    progress.appliedAndKept,
+    'Run this again when nothing changes them.',
+  );
+  throw new MigrationFailedError(message, null, null, progress.applied);
 }
 
 /** Loaded only when needed: most runs have nothing to apply. */
