@@ -35,6 +35,7 @@ export const REFUSAL_REASONS = [
   'backend_mounts_state_check',
   'backend_mounts_state_reason_check',
   'backend_mounts_version_check',
+  'chosen_columns_check',
   'command_status_check',
   'copy_conflict_check',
   'cursor_check',

@@ -131,3 +131,16 @@ test('an import ends if its mount is deleted after the plan, and leaves nothing'
   });
   expect(await problems()).toEqual([]);
 });
+
+test('an import of earlier versions, which writes to no node, ends if its mount begins to move after the plan', async () => {
+  await stage(database(), 'nodes', [file(5)]);
+  await database().query(`call filestore.import_nodes('${key}', 'old.nodes')`);
+  await stage(database(), 'versions', [3, 4].map(versionOf));
+  const { client, take } = await planImport("'old.versions'");
+  await database().query('update filestore.backend_mounts set held_by = 0');
+  const moving = { code: 'FS409', constraint: 'backend_mounts_moving' };
+  await expect(client.query(take)).rejects.toMatchObject(moving);
+  await database().query('update filestore.backend_mounts set held_by = null');
+  await client.query(take);
+  expect(await problems()).toEqual([]);
+});

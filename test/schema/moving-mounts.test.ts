@@ -41,6 +41,21 @@ beforeEach(async () => {
 });
 afterEach(() => dropPublications(database()));
 
+test.each(['repeatable read', 'serializable'])(
+  'the journal of a mount is kept from a transaction with isolation level %s, which may be older than the move',
+  async (level) => {
+    const pruner = await database().connect();
+    await query("select filestore.finish_command($1, 'succeeded', '{}')", [entry]);
+    await pruner.query(`begin isolation level ${level}`);
+    await pruner.query('select 1');
+    await publish();
+    await expect(pruner.query("select filestore.prune_journal('0')")).rejects.toMatchObject({
+      code: 'FS409',
+      constraint: 'read_committed_check',
+    });
+  },
+);
+
 test('a write to a mount that is not here names the mount by its id', async () => {
   const insert =
     "insert into filestore.nodes (backend_mount_id, parent_id, name, kind) values (404, $1, 'f', 'file')";

@@ -51,6 +51,21 @@ const insertAnd = (
     [mountId, parentId, parentPath, destination, kind],
   );
 
+/** The same where the transaction began later than the statement. */
+const insertInBlockAnd = (replacement: Replacement, { mountId, parentId, parentPath }: Place) =>
+  service.query(
+    `do $$
+     declare
+       nothing text;
+     begin
+       perform pg_sleep(0.002);
+       commit;
+       insert into filestore.nodes (backend_mount_id, parent_id, parent_path, name, kind)
+       values (${mountId}, ${parentId}, '${parentPath}', 'f', 'file')
+       returning pg_temp.${replacement}(id, ${destination})::text into nothing;
+     end $$`,
+  );
+
 const problems = () => database().query('select * from filestore.check_integrity()');
 
 interface Place {
@@ -83,6 +98,13 @@ describe.each(Object.keys(REPLACEMENTS) as readonly Replacement[])(
       const { mountId, parentId, parentPath } = await makePlace();
       await expect(insertAnd(replacement, mountId, parentId, parentPath)).rejects.toMatchObject(REFUSED);
     });
+
+    test.each(WRONG_PLACES)(
+      'is refused below %s, in a "do" block that has committed',
+      async (_, makePlace) => {
+        await expect(insertInBlockAnd(replacement, await makePlace())).rejects.toMatchObject(REFUSED);
+      },
+    );
 
     test.each(['file', 'directory'] as const)('is accepted below its parent as a %s', async (kind) => {
       await insertAnd(replacement, mount.id, mount.rootId, '', kind);
