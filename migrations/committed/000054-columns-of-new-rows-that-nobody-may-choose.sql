@@ -1,5 +1,5 @@
 --! Previous: sha1:88ac143cd51cb0f2e07331eab52b697b6b34c683
---! Hash: sha1:bc9ccf30b699826d2c1a987e1bceb554af334037
+--! Hash: sha1:af31a0591e21b7c3b89b5d12efda6f8b94566463
 --! Message: Columns of new rows that nobody may choose
 
 -- After a commit in a "do" block or a procedure, a transaction begins later than the statement. No moment of a node is before
@@ -135,6 +135,35 @@ comment on function filestore.refuse_created_node(filestore.nodes) is
 
 revoke all on function filestore.refuse_created_node(filestore.nodes) from public;
 --! EndIncluded functions/refuse_created_node.sql
+--! Included functions/lies_below.sql
+create or replace function filestore.lies_below(node_id bigint, directory_id bigint)
+returns boolean
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  above bigint := node_id;
+begin
+  -- No path has more names than this. Rows that were changed by hand may be a ring.
+  for level in 1..1300 loop
+    if above is null or above = directory_id then
+      return above = directory_id;
+    end if;
+    select n.parent_id
+    into above
+    from filestore.nodes n
+    where n.id = above;
+  end loop;
+  return true;
+end
+$$;
+
+comment on function filestore.lies_below(bigint, bigint) is
+  'Internal: Whether a node is a directory or lies below it, by the ids of parents. Null for a node that does not exist.';
+
+revoke all on function filestore.lies_below(bigint, bigint) from public;
+--! EndIncluded functions/lies_below.sql
 --! Included functions/prepare_node_update.sql
 create or replace function filestore.prepare_node_update()
 returns trigger
@@ -223,10 +252,12 @@ begin
     new.path           := coalesce(filestore.child_path(new.parent_path, new.name), new.name);
     new.depth          := cardinality(string_to_array(new.path, '/'));
     new.directory_path := case when new.kind = 'directory' then new.path end;
-    -- Without this check, the cascade of a directory that is moved below itself would not end. One statement that moves
-    -- several directories into each other can pass the check. Then nodes_parent_fkey stops it, or the limit on the
-    -- length of a path.
-    if new.kind = 'directory' and old.live and (new.parent_path = old.path or starts_with(new.parent_path, old.path || '/')) then
+    -- Without this check, the cascade of a directory that is moved below itself would not end. While a statement moves a
+    -- directory, those below it still have their old paths, so parents are also followed by their ids.
+    if new.kind = 'directory' and (
+      (old.live and (new.parent_path = old.path or starts_with(new.parent_path, old.path || '/')))
+      or (new.parent_id <> old.parent_id and filestore.lies_below(new.parent_id, new.id))
+    ) then
       raise exception 'directory "%" cannot be moved into itself ("%")', old.path, new.parent_path
         using errcode    = 'FS422',
               constraint = 'nodes_cycle_check',
@@ -327,6 +358,12 @@ begin
     return new;
   end if;
 
+  if coalesce(current_setting('filestore.backfill_id', true), '') <> '' then
+    if filestore.is_backfill(to_jsonb(old), to_jsonb(new)) then
+      return new;
+    end if;
+  end if;
+
   if old.completed_at is not null then
     raise exception 'journal entry % (%) is % and never changes', old.id, old.command, old.status
       using errcode    = 'FS409',
@@ -354,7 +391,7 @@ end
 $$;
 
 comment on function filestore.guard_journal_entry() is
-  'Lets a journal entry be inserted as queued or running only, for a mount that exists and with an id of the sequence, and change its status forward only. Refuses every change of an ended entry. Sets its times. An import brings ended entries with their times.';
+  'Lets a journal entry be inserted as queued or running only, for a mount that exists and with an id of the sequence, and change its status forward only. Refuses every change of an ended entry, except by a backfill. Sets its times. An import brings ended entries with their times.';
 
 revoke all on function filestore.guard_journal_entry() from public;
 --! EndIncluded functions/guard_journal_entry.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:bc9ccf30b699826d2c1a987e1bceb554af334037
---! Hash: sha1:3ff3e29475aad4cb7ebd88c2ffb2813cbdf72588
+--! Previous: sha1:af31a0591e21b7c3b89b5d12efda6f8b94566463
+--! Hash: sha1:22f620599db88f3c22aca2a8aa872386597b96a2
 --! Message: Prunes and imports beside a move that has begun
 
 --! Included functions/prune_journal.sql
@@ -75,7 +75,7 @@ begin
     raise exception 'the mount of import % was deleted meanwhile', import_id
       using errcode    = 'FS404',
             constraint = 'backend_mounts_missing',
-            hint       = 'Create the mount again and call import_nodes again, or leave it: nothing of the import is left.';
+            hint       = 'Create the mount again and call import_nodes again. Journal entries that it imported are left: the owner deletes them first, by their backend_mount_id.';
   end if;
   -- nodes_guard_move sees no batch that adds only earlier versions.
   if mount.held_by is not null then

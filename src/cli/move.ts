@@ -76,6 +76,7 @@ async function withSides(
 
 async function moveIt(output: Output, scene: MoveScene, keepsSource: boolean): Promise<number> {
   const { moveMount } = await import('../move/move-mount.ts');
+  await warnOfRisk(output, scene);
   const report = await withSignal((signal) => {
     signal.addEventListener('abort', () => output.warn('Stopping. A cut-over that has begun ends first.'));
     return moveMount({
@@ -93,6 +94,12 @@ async function moveIt(output: Output, scene: MoveScene, keepsSource: boolean): P
   return DONE;
 }
 
+async function warnOfRisk(output: Output, { mountKey, source }: MoveScene): Promise<void> {
+  const { copyRisk } = await import('../move/copy-risk.ts');
+  const risk = await copyRisk(mountKey, source);
+  if (risk !== undefined) output.warn(risk);
+}
+
 async function takeItBack(output: Output, scene: MoveScene): Promise<number> {
   const { takeBack } = await import('../move/take-back.ts');
   const report = await withSignal((signal) => {
@@ -106,6 +113,7 @@ async function takeItBack(output: Output, scene: MoveScene): Promise<number> {
 
 async function dryRun(output: Output, scene: MoveScene, reader: ConnectionSettings): Promise<number> {
   const { checkReadiness } = await import('../move/check-readiness.ts');
+  await warnOfRisk(output, scene);
   const report = await checkReadiness(scene.mountKey, scene.source, scene.target, reader);
   const lines = report.checks.map(({ ok, server, need, remedy }) =>
     ok ? `OK       ${server}: ${need}` : `MISSING  ${server}: ${need}. ${remedy}`,

@@ -47,6 +47,23 @@ describe('backfill', () => {
        where shade is distinct from 'mine' order by n.id`,
     );
 
+  test('fills a column of the journal, of entries that are open or have ended', async () => {
+    await database().query('alter table filestore.journal_entries add column shade text');
+    await database().query("select filestore.begin_command('open')");
+    await database().query(
+      "select filestore.finish_command((b.entry).id, 'succeeded') from filestore.begin_command('ended') b",
+    );
+    const entries = () =>
+      database().query("select to_jsonb(j) - 'shade' as entry from filestore.journal_entries j order by id");
+    const before = await entries();
+    await database().query("call filestore.backfill('journal_entries', 'shade', 'command', pause => '0')");
+    expect(await entries()).toEqual(before);
+    expect(await database().query('select shade from filestore.journal_entries order by id')).toEqual([
+      { shade: 'open' },
+      { shade: 'ended' },
+    ]);
+  });
+
   test('fills every null, and changes no version, no history and no updated_at', async () => {
     const before = await others();
     await fill();

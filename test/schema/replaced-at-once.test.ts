@@ -158,6 +158,24 @@ describe('a directory and a file in it are moved by one statement', () => {
   });
 });
 
+test('a directory cannot move below one that the same statement moves into it, where both are deleted before the keys are checked', async () => {
+  const inner = await createDirectory(database(), mount, directory, 'inner');
+  await service.query(
+    `create or replace function pg_temp.close_ring(moved bigint, inner_id bigint, moved_to bigint) returns void
+     language plpgsql as
+     $$ begin
+       update filestore.nodes set parent_id = inner_id where id = moved_to;
+       update filestore.nodes set state = 'deleted' where id in (moved, inner_id, moved_to);
+     end $$`,
+  );
+  await expect(
+    service.query(
+      'update filestore.nodes set parent_id = $3 where id = $1 returning pg_temp.close_ring($1, $2, $3)',
+      [directory, inner, destination],
+    ),
+  ).rejects.toMatchObject({ code: 'FS422', constraint: 'nodes_cycle_check' });
+});
+
 describe('a node below a false path is refused when its directory is written too', () => {
   test('and moved by an earlier statement of the transaction', async () => {
     await service.query('begin');
