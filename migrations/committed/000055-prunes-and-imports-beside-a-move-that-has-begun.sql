@@ -1,5 +1,5 @@
---! Previous: sha1:af31a0591e21b7c3b89b5d12efda6f8b94566463
---! Hash: sha1:22f620599db88f3c22aca2a8aa872386597b96a2
+--! Previous: sha1:42a1df2b86ebab7c7984fed68e42248cccb1badc
+--! Hash: sha1:3bd1b87d0ecd2b23d5b85637eb71c260fd2af7e5
 --! Message: Prunes and imports beside a move that has begun
 
 --! Included functions/prune_journal.sql

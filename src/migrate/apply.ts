@@ -113,6 +113,12 @@ const LOCK_FAILURES: Readonly<Record<string, string>> = {
   '40P01': 'ran into a deadlock',
 };
 
+/**
+ * The server's message, without an SQLSTATE for it, if two sessions change one object of the catalog at once, such as the
+ * rights of a function.
+ */
+const CATALOG_RACE = /^tuple concurrently (updated|deleted)$/;
+
 /** The error for a failure of the thread; temporary if another attempt can succeed. */
 async function errorOf(
   run: Run,
@@ -144,6 +150,9 @@ async function errorOf(
     const { lockTimeoutMs } = run.settings;
     const lockWaitedMs = lockWaits.noteTimeout(migration.filename, lockTimeoutMs, failure.ranMs);
     return new TemporaryFailure(reason, error, { lockWaitedMs });
+  }
+  if (CATALOG_RACE.test(failure.error.message)) {
+    return new TemporaryFailure(`${filename} met a change of the same object by another session.`, error);
   }
   const cause = causeOf(failure.error);
   // If only one of the two sessions ended, someone ended it on purpose.

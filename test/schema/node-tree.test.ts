@@ -172,22 +172,18 @@ describe('moving a directory', () => {
     ).rejects.toMatchObject({ code: 'FS422' });
   });
 
-  test('in a cycle of three, in one statement, is refused by the foreign key or the limit of the path', async () => {
+  test('in a cycle of three, in one statement, is refused', async () => {
     const mount = await createMount(database());
     const ring: string[] = [];
-    // Long names, so that the cascade reaches the limit soon.
-    for (const letter of ['x', 'y', 'z']) {
-      ring.push(await createDirectory(database(), mount, mount.rootId, letter.repeat(250)));
-    }
+    for (const name of ['x', 'y', 'z'])
+      ring.push(await createDirectory(database(), mount, mount.rootId, name));
     await expect(
       database().query(
         'update filestore.nodes set parent_id = case id when $1 then $2 when $2 then $3 else $1 end where id in ($1::bigint, $2::bigint, $3::bigint)',
         ring,
       ),
-    ).rejects.toMatchObject({
-      constraint: expect.stringMatching(/^(nodes_parent_fkey|nodes_path_length_check)$/),
-    });
-    expect(await pathOf(database(), at(ring, 0))).toBe('x'.repeat(250));
+    ).rejects.toMatchObject({ code: 'FS422', constraint: 'nodes_cycle_check' });
+    expect(await pathOf(database(), at(ring, 0))).toBe('x');
   });
 
   test.each(["parent_path = 'elsewhere'", 'parent_path = null', 'parent_live = false'])(
