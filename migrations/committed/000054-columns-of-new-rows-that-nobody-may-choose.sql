@@ -1,5 +1,5 @@
 --! Previous: sha1:88ac143cd51cb0f2e07331eab52b697b6b34c683
---! Hash: sha1:42a1df2b86ebab7c7984fed68e42248cccb1badc
+--! Hash: sha1:65da1a890305d7f209111b620ceef7a16c900cd1
 --! Message: Columns of new rows that nobody may choose
 
 -- After a commit in a "do" block or a procedure, a transaction begins later than the statement. No moment of a node is before
@@ -80,9 +80,9 @@ begin
     end if;
   end if;
   -- Others may have taken an id since this one.
-  if new.id <> pg_sequence_last_value('filestore.nodes_id_seq') then
-    last_id := pg_sequence_last_value('filestore.nodes_id_seq');
-    if new.id > last_id or new.id >> 40 <> last_id >> 40 then
+  if new.id is distinct from pg_sequence_last_value('filestore.nodes_id_seq') then
+    last_id := coalesce(pg_sequence_last_value('filestore.nodes_id_seq'), 0);
+    if new.id > last_id or (new.id - 1) >> 40 <> (last_id - 1) >> 40 then
       perform filestore.refuse_chosen_columns('filestore.nodes', format('node "%s"', left(new.path, 200)));
     end if;
   end if;
@@ -345,7 +345,7 @@ begin
     last_id := coalesce(pg_sequence_last_value('filestore.journal_entries_id_seq'), 0);
     -- Others may have taken an id since this one.
     if new.id <> last_id then
-      if new.id > last_id or new.id >> 40 <> last_id >> 40 then
+      if new.id > last_id or (new.id - 1) >> 40 <> (last_id - 1) >> 40 then
         perform filestore.refuse_chosen_columns('filestore.journal_entries', format('journal entry "%s"', left(new.command, 40)));
       end if;
     end if;
@@ -443,7 +443,7 @@ begin
   if tg_op = 'INSERT' then
     last_id := coalesce(pg_sequence_last_value('filestore.backend_mounts_id_seq'), 0);
     if new.id > last_id
-       or new.id >> 40 <> last_id >> 40
+       or (new.id - 1) >> 40 <> (last_id - 1) >> 40
        or new.version <> 1
        or new.created_at <> new.updated_at
        or new.updated_at <> date_trunc('milliseconds', statement_timestamp())

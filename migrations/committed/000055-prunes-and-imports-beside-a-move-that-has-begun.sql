@@ -1,5 +1,5 @@
---! Previous: sha1:42a1df2b86ebab7c7984fed68e42248cccb1badc
---! Hash: sha1:3bd1b87d0ecd2b23d5b85637eb71c260fd2af7e5
+--! Previous: sha1:65da1a890305d7f209111b620ceef7a16c900cd1
+--! Hash: sha1:0a0791126d232725bfc8dbbac4a767cdfd03ea17
 --! Message: Prunes and imports beside a move that has begun
 
 --! Included functions/prune_journal.sql

@@ -37,10 +37,12 @@ const CHOSEN: readonly (readonly [Table, column: string, value: string])[] = [
   ['nodes', 'id', FAR],
   ['nodes', 'id', OTHER_DATABASE],
   ['nodes', 'id', '-1'],
+  ['nodes', 'id', '0'],
   ['nodes', 'created_at', "timestamptz '2001-01-01'"],
   ['nodes', 'updated_at', "timestamptz '2001-01-01'"],
   ['journal_entries', 'id', '1000000'],
   ['journal_entries', 'id', OTHER_DATABASE],
+  ['backend_mounts', 'id', '0'],
   ['backend_mounts', 'id', '1000000'],
   ['backend_mounts', 'created_at', "timestamptz '2001-01-01'"],
   ['backend_mounts', 'updated_at', "timestamptz '2001-01-01'"],
@@ -79,6 +81,12 @@ test.each(CHOSEN)(
     await expect(insertByView(service, table, column, value)).rejects.toMatchObject(REFUSED);
   },
 );
+
+test('nor when the owner has restarted the sequence, and nobody has drawn an id since', async () => {
+  const { next } = await one(database(), 'select max(id) + 1 as next from filestore.nodes');
+  await database().query(`alter table filestore.nodes alter column id restart with ${next}`);
+  await expect(insertByView(service, 'nodes', 'id', FAR)).rejects.toMatchObject(REFUSED);
+});
 
 test('the owner can', async () => {
   const owner = await database().connect();
