@@ -152,7 +152,8 @@ async function errorOf(
     return new TemporaryFailure(reason, error, { lockWaitedMs });
   }
   if (CATALOG_RACE.test(failure.error.message)) {
-    return new TemporaryFailure(`${filename} met a change of the same object by another session.`, error);
+    const reason = `${filename ?? 'The run'} met a change of the same object by another session.`;
+    return new TemporaryFailure(reason, error);
   }
   const cause = causeOf(failure.error);
   // If only one of the two sessions ended, someone ended it on purpose.

@@ -82,7 +82,7 @@ test.each(CHOSEN)(
   },
 );
 
-test('nor when the owner has restarted the sequence, and nobody has drawn an id since', async () => {
+test('nor when the owner has restarted the sequence, and no id was drawn since', async () => {
   const { next } = await one(database(), 'select max(id) + 1 as next from filestore.nodes');
   await database().query(`alter table filestore.nodes alter column id restart with ${next}`);
   await expect(insertByView(service, 'nodes', 'id', FAR)).rejects.toMatchObject(REFUSED);
