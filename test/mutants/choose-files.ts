@@ -2,7 +2,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
 import type { Mutant } from './mutants.ts';
-import { MODEL } from './run-model.ts';
+import { isRandom } from './random-sequences.ts';
 import type { RecordedFile } from './session.ts';
 
 /** Which tests touch an object, and which of them are likely to catch a change. */
@@ -49,7 +49,7 @@ export function openChooser(files: ReadonlyMap<string, RecordedFile>): Chooser {
   function guess(file: string, { object, kind, where }: Mutant): number {
     if (CATALOG_FILES.includes(file))
       return file.includes('callable') === (object === 'access_rights') ? 1 : 0.2;
-    if (file === MODEL) return kind.includes('lock') ? 0.02 : 0.3;
+    if (isRandom(file)) return kind.includes('lock') ? 0.02 : 0.3;
     const text = texts.get(file) ?? '';
     const part = where.replace('filestore.', '');
     const times = [object, part].map((name) => text.split(new RegExp(`\\b${name}\\b`)).length - 1);

@@ -7,7 +7,7 @@ import { databaseUrl } from '../../harness/connection.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
 import { withClient } from '../../src/testing/with-client.ts';
 import { KeptThread } from './kept-worker.ts';
-import { MODEL, runModel } from './run-model.ts';
+import { isRandom, runSequences } from './random-sequences.ts';
 
 /** These read the text of functions, or compare it with what is committed. Only behaviour counts here. */
 const EXCLUDED_FILES = ['test/sql/reasons.test.ts'];
@@ -161,11 +161,12 @@ export async function openSession(): Promise<Session> {
     files: readonly string[],
     afterEach?: typeof noteCalls,
   ): Promise<Failure | undefined> {
-    const at = files.indexOf(MODEL);
-    if (at < 0) return files.length === 0 ? undefined : runFiles(files);
+    const at = files.findIndex(isRandom);
+    const file = files[at];
+    if (file === undefined) return files.length === 0 ? undefined : runFiles(files);
     const before = at === 0 ? undefined : await runFiles(files.slice(0, at));
     const server = { superuser, adminUrl, template, owner, ...(afterEach && { afterEach }) };
-    return before ?? (await runModel(server)) ?? (await runAll(files.slice(at + 1)));
+    return before ?? (await runSequences(file, server)) ?? (await runAll(files.slice(at + 1)));
   }
 
   /** The thread may still be at work on a test that did not end. */
@@ -218,9 +219,10 @@ export async function openSession(): Promise<Session> {
     async listFiles(lane) {
       const files = [...byFile.keys()].filter(
         (file) =>
-          /^test\/((schema|sql|model)\/|cli\/verify-rights)/.test(file) && !EXCLUDED_FILES.includes(file),
+          /^test\/((schema|sql|model|disk)\/|cli\/verify-rights)/.test(file) &&
+          !EXCLUDED_FILES.includes(file),
       );
-      const isFast = (file: string) => file === MODEL || !file.endsWith('.slow.test.ts');
+      const isFast = (file: string) => isRandom(file) || !file.endsWith('.slow.test.ts');
       return files.filter((file) => isFast(file) === (lane === 'fast')).sort();
     },
     async close() {
