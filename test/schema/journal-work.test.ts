@@ -246,16 +246,16 @@ describe('a service cannot forge the journal:', () => {
     },
   );
 
-  test.each(["'{{1,2}}'", "'{1,null}'", 'array(select g from generate_series(1, 100001) g)'])(
-    'it cannot set affected_node_ids to %s',
-    async (ids) => {
-      await expect(
-        service.query(`select filestore.finish_command($1, 'succeeded', affected_node_ids => ${ids})`, [
-          entry,
-        ]),
-      ).rejects.toMatchObject({ code: '23514', constraint: 'journal_entries_affected_check' });
-    },
-  );
+  test.each([
+    "'{{1,2}}'",
+    "'{1,null}'",
+    "'[2147483645:2147483645]={1}'",
+    'array(select g from generate_series(1, 100001) g)',
+  ])('it cannot set affected_node_ids to %s', async (ids) => {
+    await expect(
+      service.query(`select filestore.finish_command($1, 'succeeded', affected_node_ids => ${ids})`, [entry]),
+    ).rejects.toMatchObject({ code: '23514', constraint: 'journal_entries_affected_check' });
+  });
 
   test('it cannot set failed without an error', async () => {
     await expect(

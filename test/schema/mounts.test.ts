@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { sendAndBlock } from '../support/databases/concurrency.ts';
 import { databaseEmptiedAfterEachTest } from '../support/databases/test-database.ts';
+import { levelsForFile } from '../support/roles/roles.ts';
 import {
   createMount,
   createNode,
@@ -10,6 +11,7 @@ import {
 } from '../support/rows/nodes.ts';
 
 const database = databaseEmptiedAfterEachTest();
+const connectAs = levelsForFile(database);
 
 const insertMount = (columns: Record<string, unknown>) => insertInto(database(), columns);
 
@@ -262,4 +264,35 @@ test('mounts and nodes cannot be truncated', async () => {
     code: 'FS409',
   });
   await expect(database().query('truncate filestore.nodes cascade')).rejects.toMatchObject({ code: 'FS409' });
+});
+
+describe('a mount is not deleted by the statement that writes', () => {
+  test.each([
+    [
+      'its root',
+      `update filestore.nodes set metadata = '{"a": 1}' where id = $1 returning filestore.delete_mount($2)`,
+    ],
+    [
+      'its root, in another part of it',
+      `with written as (update filestore.nodes set metadata = '{"a": 1}' where id = $1 returning id)
+       select filestore.delete_mount($2) from written`,
+    ],
+  ])('%s', async (_, statement) => {
+    const operator = await connectAs('operator');
+    const empty = await createMount(database());
+    const { key } = await one(
+      database(),
+      'select mount_key as key from filestore.backend_mounts where id = $1',
+      [empty.id],
+    );
+    await expect(operator.query(statement, [empty.rootId, key])).rejects.toMatchObject({
+      code: 'FS409',
+      constraint: 'first_write_check',
+    });
+    await operator.query('begin');
+    await operator.query(`update filestore.nodes set metadata = '{"a": 1}' where id = $1`, [empty.rootId]);
+    await operator.query('select filestore.delete_mount($1)', [key]);
+    await operator.query('commit');
+    expect(await database().query('select * from filestore.check_integrity()')).toEqual([]);
+  });
 });

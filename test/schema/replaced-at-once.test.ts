@@ -138,6 +138,15 @@ describe('a directory and a file in it are moved by one statement', () => {
     expect(await place()).toEqual([{ path: 'destination/e' }, { path: 'destination/f' }]);
   });
 
+  test('of which another transaction created both during this one', async () => {
+    await service.query('begin');
+    await service.query('select pg_current_xact_id()');
+    await createNode(database(), mount, await createDirectory(database(), mount, directory, 'e'), 'f');
+    await moveBoth();
+    await service.query('commit');
+    expect(await place()).toEqual([{ path: 'destination/e' }, { path: 'destination/f' }]);
+  });
+
   test('is refused in the transaction that created them, where two statements move them', async () => {
     await service.query('begin');
     await service.query(
@@ -236,6 +245,37 @@ describe('a node below a false path is refused when its directory is written too
       ),
     ).rejects.toMatchObject(REFUSED);
   });
+});
+
+test.each([
+  ['', ''],
+  ['that the same transaction writes', 'update filestore.nodes set metadata = \'{"a": 1}\' where id = $1'],
+])('a node that is deleted at once is refused below an older tombstone %s', async (_, first) => {
+  await service.query(
+    "update filestore.nodes set state = 'deleted', deleted_at = now() - interval '1 minute' where id = $1",
+    [directory],
+  );
+  await service.query('begin');
+  if (first !== '') await service.query(first, [directory]);
+  await expect(insertAnd('deletes', mount.id, directory, 'd')).rejects.toMatchObject(REFUSED);
+});
+
+test('a node is accepted below a directory that its transaction creates and deletes', async () => {
+  await service.query('begin');
+  await service.query(
+    `with e as (insert into filestore.nodes (backend_mount_id, parent_id, name, kind)
+                values ($1, $2, 'e', 'directory') returning id, path)
+     insert into filestore.nodes (backend_mount_id, parent_id, parent_path, name, kind)
+     select $1, e.id, e.path, 'f', 'file' from e`,
+    [mount.id, directory],
+  );
+  await service.query(
+    "update filestore.nodes set state = 'deleted' where backend_mount_id = $1 and starts_with(path, 'd/e')",
+    [mount.id],
+  );
+  await service.query('commit');
+  await foldAll(database());
+  expect(await problems()).toEqual([]);
 });
 
 test('a tree is created, moved and deleted in one transaction, each by one statement', async () => {
