@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { mulberry32 } from '../support/mulberry32.ts';
 import { one, type Sql } from '../support/rows/nodes.ts';
-import { applyOnce, beginScan, type Entry, recordEntries } from '../support/rows/scans.ts';
+import { applyOnce, applyScan, beginScan, type Entry, recordEntries } from '../support/rows/scans.ts';
 import { compare, type Pass, readKnown } from './compare-disk.ts';
 import { DISK_KINDS, type DiskKind, type Listed, listDisk } from './disk.ts';
 import { DiskChanges } from './disk-changes.ts';
@@ -38,11 +38,13 @@ export async function followDisk(sql: Sql, options: FollowOptions): Promise<read
   const changing = new DiskChanges(root, random, hasTwins);
   const disk = { sql, mountKey, root, kind, random, hasTwins };
   try {
-    await sql.query(
-      `insert into filestore.backend_mounts (mount_key, backend_kind, root_path, bucket)
-       values ($1, $2, nullif($3, ''), nullif($4, ''))`,
-      kind === 'bucket' ? [mountKey, 's3', '', mountKey] : [mountKey, 'local', root, ''],
-    );
+    for (const key of [mountKey, besideOf(mountKey)]) {
+      await sql.query(
+        `insert into filestore.backend_mounts (mount_key, backend_kind, root_path, bucket)
+         values ($1, $2, nullif($3, ''), nullif($4, ''))`,
+        kind === 'bucket' ? [key, 's3', '', key] : [key, 'local', join(folder, key), ''],
+      );
+    }
     for (let round = 0; round < rounds; round += 1) {
       const made = Array.from({ length: changes }, () => changing.change());
       const isLast = round === rounds - 1;
@@ -68,11 +70,39 @@ async function followOnce(disk: Disk, round: number, isWhole: boolean): Promise<
   const entries = listed.filter(({ path }) => isCovered(path, scope));
   const before = await readKnown(sql, mountKey);
   const expected = expectPlaces(before, entries, scope);
+  const finishBeside = await beginBeside(disk, listed);
   const finished = await scanInParts(disk, id, scope, entries, !hasTwins);
   const pass: Pass = { mountKey, scope, entries, before, expected, finished };
-  const faults = [...(await compare(sql, pass)), ...(await compareSecondScan(disk, scope, entries))];
+  const faults = [
+    ...(await compare(sql, pass)),
+    ...(await finishBeside()),
+    ...(await compareSecondScan(disk, scope, entries)),
+  ];
   if (faults.length === 0) return [];
   return [`scan of "${scope.path}"${scope.isRecursive ? '' : ', not below'}`, ...faults];
+}
+
+/** The key of a mount with the same objects. While a disk is scanned, a scan of this one is at work. */
+export const besideOf = (mountKey: string): string => `${mountKey}-beside`;
+
+/** Applies a part of a scan of the mount beside. @returns what applies the rest, and says what differs then. */
+async function beginBeside(disk: Disk, listed: readonly Listed[]): Promise<() => Promise<readonly string[]>> {
+  const { sql } = disk;
+  const mountKey = besideOf(disk.mountKey);
+  const scope = { path: '', isRecursive: true, pairByContent: disk.kind === 'bucket' };
+  const { id } = await beginScan(sql, mountKey, scope);
+  await record(disk, id, scope, listed);
+  await applyOnce(sql, id, 1, 10);
+  return async () => {
+    await applyScan(sql, id);
+    const paths = (await readKnown(sql, mountKey))
+      .filter(({ kind, isMissing }) => kind === 'file' && !isMissing)
+      .map(({ path }) => path);
+    const expected = listed.filter(({ kind }) => kind === 'file').map(({ path }) => path);
+    return JSON.stringify(paths.sort()) === JSON.stringify(expected.sort())
+      ? []
+      : ['the scan of the mount beside finds other files'];
+  };
 }
 
 const isCovered = (path: string, { path: top, isRecursive }: Scope): boolean => {

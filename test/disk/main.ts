@@ -10,7 +10,7 @@ import pg from 'pg';
 import { connectionTo, databaseUrl } from '../../harness/connection.ts';
 import { runMigrations } from '../../src/index.ts';
 import { startTestServer } from '../support/servers/test-server.ts';
-import { followDisk } from './follow.ts';
+import { besideOf, followDisk } from './follow.ts';
 
 const ROUNDS = 10;
 
@@ -44,10 +44,12 @@ async function main({ seeds, changes, seed }: Run): Promise<void> {
         console.error(faults.join('\n'));
       }
       if ((at - seed + 1) % 10 === 0) console.log(`${at - seed + 1} disks, ${failed.length} of them failed`);
-      await client.query("update filestore.backend_mounts set state = 'inactive' where mount_key = $1", [
-        `disk-${at}`,
-      ]);
-      await client.query('call filestore.erase_mount($1)', [`disk-${at}`]);
+      for (const key of [`disk-${at}`, besideOf(`disk-${at}`)]) {
+        await client.query("update filestore.backend_mounts set state = 'inactive' where mount_key = $1", [
+          key,
+        ]);
+        await client.query('call filestore.erase_mount($1)', [key]);
+      }
     }
     await client.end();
     if (failed.length > 0) throw new Error(`Seeds that failed: ${failed.join(', ')}`);
