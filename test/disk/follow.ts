@@ -46,9 +46,10 @@ export async function followDisk(sql: Sql, options: FollowOptions): Promise<read
       );
     }
     for (let round = 0; round < rounds; round += 1) {
+      const former = listDisk(root, kind);
       const made = Array.from({ length: changes }, () => changing.change());
       const isLast = round === rounds - 1;
-      const faults = await followOnce(disk, round, isLast);
+      const faults = await followOnce(disk, round, isLast, former);
       if (faults.length > 0) {
         const last = changes <= 10 ? ` after ${made.join(', ')}` : '';
         return [`seed ${seed} (${kind}), round ${round}${last}`, ...faults];
@@ -61,7 +62,12 @@ export async function followDisk(sql: Sql, options: FollowOptions): Promise<read
 }
 
 /** Scans everything, a subtree or one directory, and then the same again. */
-async function followOnce(disk: Disk, round: number, isWhole: boolean): Promise<readonly string[]> {
+async function followOnce(
+  disk: Disk,
+  round: number,
+  isWhole: boolean,
+  former: readonly Listed[],
+): Promise<readonly string[]> {
   const { sql, mountKey, root, kind, random, hasTwins } = disk;
   const listed = listDisk(root, kind).map((entry) =>
     kind === 'some births' ? withoutSomeIdentities(entry, round) : entry,
@@ -70,7 +76,7 @@ async function followOnce(disk: Disk, round: number, isWhole: boolean): Promise<
   const entries = listed.filter(({ path }) => isCovered(path, scope));
   const before = await readKnown(sql, mountKey);
   const expected = expectPlaces(before, entries, scope);
-  const finishBeside = await beginBeside(disk, listed);
+  const finishBeside = await beginBeside(disk, former);
   const finished = await scanInParts(disk, id, scope, entries, !hasTwins);
   const pass: Pass = { mountKey, scope, entries, before, expected, finished };
   const faults = [
@@ -82,7 +88,7 @@ async function followOnce(disk: Disk, round: number, isWhole: boolean): Promise<
   return [`scan of "${scope.path}"${scope.isRecursive ? '' : ', not below'}`, ...faults];
 }
 
-/** The key of a mount with the same objects. While a disk is scanned, a scan of this one is at work. */
+/** The key of a mount with the objects of the round before. While a disk is scanned, a scan of this one is at work. */
 export const besideOf = (mountKey: string): string => `${mountKey}-beside`;
 
 /** Applies a part of a scan of the mount beside. @returns what applies the rest, and says what differs then. */

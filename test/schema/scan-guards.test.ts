@@ -116,9 +116,14 @@ describe('a scan is refused when', () => {
     for (const size of [0, 100_001]) {
       await expect(applyOnce(service, id, 1, size)).rejects.toMatchObject(refusedBy('FS422', 'limit_check'));
     }
-    await expect(beginScan(service, key, { expireAfter: '-1 hour' })).rejects.toMatchObject(
-      refusedBy('FS422', 'retention_check'),
-    );
+    for (const age of ['null', "'-1 hour'", "'1001 years'"]) {
+      await expect(
+        service.query(`select filestore.begin_scan($1, expire_after => ${age})`, [key]),
+      ).rejects.toMatchObject({
+        ...refusedBy('FS422', 'retention_check'),
+        message: expect.stringMatching(/^expire_after cannot be /),
+      });
+    }
     await expect(beginScan(service, 'nowhere')).rejects.toMatchObject(
       refusedBy('FS404', 'backend_mounts_missing'),
     );
@@ -155,7 +160,10 @@ describe('one scan runs in a subtree', () => {
     const first = await beginScan(service, key, { path: 'a' });
     const second = await beginScan(service, key, { path: 'a-b' });
     await recordEntries(service, first.id, [file('x', '1')]);
-    await recordEntries(service, second.id, [file('x', '2')]);
+    await recordEntries(service, second.id, [file('x', '2'), file('a\u0001b')]);
+    expect(await differences(service, first.id)).toEqual(['create a/x']);
+    expect(await differences(service, second.id)).toEqual(['create a-b/x', 'refuse a-b/a\u0001b']);
+    expect(await differences(service, first.id)).toEqual(['create a/x']);
     await applyScan(service, first.id);
     await applyScan(service, second.id);
     expect(await readStates(service, key)).toEqual(['a active', 'a-b active', 'a-b/x active', 'a/x active']);
