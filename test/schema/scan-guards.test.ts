@@ -119,10 +119,7 @@ describe('a scan is refused when', () => {
     for (const age of ['null', "'-1 hour'", "'1001 years'"]) {
       await expect(
         service.query(`select filestore.begin_scan($1, expire_after => ${age})`, [key]),
-      ).rejects.toMatchObject({
-        ...refusedBy('FS422', 'retention_check'),
-        message: expect.stringMatching(/^expire_after cannot be /),
-      });
+      ).rejects.toMatchObject(refusedBy('FS422', 'retention_check'));
     }
     await expect(beginScan(service, 'nowhere')).rejects.toMatchObject(
       refusedBy('FS404', 'backend_mounts_missing'),
