@@ -1,5 +1,5 @@
 --! Previous: sha1:0a0791126d232725bfc8dbbac4a767cdfd03ea17
---! Hash: sha1:02568700445b9481f34c619614564950be662496
+--! Hash: sha1:2e7dfa78de6215f8da2125b95ece1b2f40c7a974
 --! Message: No history without a node, and no child of an old tombstone
 
 --! Included functions/is_own_version.sql
@@ -8,15 +8,21 @@ returns boolean
 language sql
 volatile
 set search_path = pg_catalog, pg_temp
-return case
-  -- A later one, whose number is higher, is a savepoint of this transaction, or another transaction that has committed.
-  when age(writer) <= 0 then
-    pg_xact_status((pg_current_xact_id()::text::bigint - age(writer))::text::xid8) = 'in progress'
-  else false
-end;
+return (
+  select case
+    -- A higher number is that of a savepoint of this transaction, or of another transaction that has committed.
+    when t.newer < 2147483648 then pg_xact_status((t.own + t.newer)::text::xid8) = 'in progress'
+    else false
+  end
+  from (
+    -- Not by age(): it compares with a number that an earlier call in the transaction has fixed, before this one had its own.
+    select x.own, (writer::text::bigint - x.own) & 4294967295 as newer
+    from (select pg_current_xact_id()::text::bigint as own) x
+  ) t
+);
 
 comment on function filestore.is_own_version(xid) is
-  'Internal: Whether a row that is visible was written by this transaction. Takes its xmin.';
+  'Internal: Whether a row that is visible was written by this transaction. Takes the xmin of a row that is not older than the transaction.';
 
 revoke all on function filestore.is_own_version(xid) from public;
 --! EndIncluded functions/is_own_version.sql
@@ -84,15 +90,25 @@ begin
   from filestore.nodes n
   where n.root_of_mount_id = old.id
   for update;
-  -- A statement that writes the root, and calls this in "returning", would add its history when the root is gone.
-  if root.version > 1
-     and root.updated_at >= date_trunc('milliseconds', transaction_timestamp())
-     and not exists (
-       select
-       from filestore.snapshots s
-       where s.id = root.id
-         and s.version = root.version - 1
-     ) then
+  -- A statement that writes the root, and calls this in "returning", would add its history when the root is gone. Then a
+  -- version is missing before one of this transaction.
+  perform
+  from (
+    select root.version, root.updated_at
+    union all
+    select s.version, s.updated_at
+    from filestore.snapshots s
+    where s.id = root.id
+  ) v
+  where v.version > 1
+    and v.updated_at >= date_trunc('milliseconds', transaction_timestamp())
+    and not exists (
+      select
+      from filestore.snapshots f
+      where f.id = root.id
+        and f.version = v.version - 1
+    );
+  if found then
     raise exception 'mount "%" cannot be deleted by the statement that writes its root', old.mount_key
       using errcode    = 'FS409',
             constraint = 'first_write_check',

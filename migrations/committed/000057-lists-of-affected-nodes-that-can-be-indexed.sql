@@ -1,5 +1,5 @@
---! Previous: sha1:02568700445b9481f34c619614564950be662496
---! Hash: sha1:e85f55840bf6c237b1e6bef8a1bcbfcac978d1a7
+--! Previous: sha1:2e7dfa78de6215f8da2125b95ece1b2f40c7a974
+--! Hash: sha1:37db03ceb35a5b65ff85d42997d3b8abc4ef6b3c
 --! Message: Lists of affected nodes that can be indexed
 
 --! Included functions/is_sound_entry.sql

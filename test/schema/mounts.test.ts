@@ -277,8 +277,17 @@ describe('a mount is not deleted by the statement that writes', () => {
       `with written as (update filestore.nodes set metadata = '{"a": 1}' where id = $1 returning id)
        select filestore.delete_mount($2) from written`,
     ],
+    [
+      'its root, after a function has written it once more',
+      `update filestore.nodes set metadata = '{"a": 1}' where id = $1
+       returning pg_temp.write_again(id), filestore.delete_mount($2)`,
+    ],
   ])('%s', async (_, statement) => {
     const operator = await connectAs('operator');
+    await operator.query(
+      `create function pg_temp.write_again(root bigint) returns void language plpgsql as
+       $$ begin update filestore.nodes set metadata = '{"b": 2}' where id = root; end $$`,
+    );
     const empty = await createMount(database());
     const { key } = await one(
       database(),

@@ -106,6 +106,18 @@ describe.each(Object.keys(REPLACEMENTS) as readonly Replacement[])(
       },
     );
 
+    test('is refused below no directory, where age() was called before the transaction had a number', async () => {
+      const createOthers = async (...names: readonly string[]) => {
+        for (const name of names) await createNode(database(), mount, mount.rootId, name);
+      };
+      await service.query('begin');
+      await service.query("select age('3'::xid)");
+      await createOthers('a', 'b', 'c');
+      await service.query('select pg_current_xact_id()');
+      await createOthers('e', 'f', 'g');
+      await expect(insertAnd(replacement, mount.id, '999999999', 'd')).rejects.toMatchObject(REFUSED);
+    });
+
     test.each(['file', 'directory'] as const)('is accepted below its parent as a %s', async (kind) => {
       await insertAnd(replacement, mount.id, mount.rootId, '', kind);
       await foldAll(database());
