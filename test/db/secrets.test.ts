@@ -105,10 +105,16 @@ describe('a run never shows the password', () => {
   test('when it succeeds, also not in its sessions', async () => {
     const sessions = await asSuperuser(async (client) => {
       // On one connection: a run has more events than a server has connections.
-      const looks: Promise<pg.QueryResult>[] = [];
-      const look = () => looks.push(client.query('select * from pg_stat_activity'));
+      const seen: unknown[] = [];
+      let looking = Promise.resolve();
+      const look = () => {
+        looking = looking.then(async () => {
+          seen.push((await client.query('select * from pg_stat_activity')).rows);
+        });
+      };
       expectSecrecy(await see(url, { onEvent: look }), /migration-end/);
-      return (await Promise.all(looks)).map(({ rows }) => rows);
+      await looking;
+      return seen;
     });
     expectSecrecy(inspect(sessions, { depth: 9 }), /filestore migrate/);
     expectSecrecy(await see(url), /applied: \[\]/);

@@ -118,12 +118,17 @@ async function testMutants(
     const [object = '', kind = ''] = id.split('/');
     if (by !== undefined) chooser.learn(object, kind, [by.file], by.file);
   }
+  const sound = new Set<string>();
   const startedAt = performance.now();
   for (const [at, mutant] of mutants.entries()) {
     if (isStopping()) return;
     const touching = chooser.choose(mutant);
     const chosen = withinLimit(touching, store.files, Number(options.limit));
     const result = await testMutant(session, mutant, chosen, touching.length);
+    if (result.by !== undefined && !sound.has(result.by.file)) {
+      await requireSound(session, result.by.file);
+      sound.add(result.by.file);
+    }
     store.save(result);
     chooser.learn(mutant.object, mutant.kind, chosen, result.by?.file);
     const by = result.by === undefined ? `${result.ran} of ${touching.length} files` : result.by.file;
@@ -132,6 +137,14 @@ async function testMutants(
     );
     if (result.outcome === 'survived') console.log(`    ${mutant.where}: ${mutant.change}`);
   }
+}
+
+/** A file that was changed since it was recorded may fail without a mutant, and would then catch each of them. */
+async function requireSound(session: Session, file: string): Promise<void> {
+  await session.change({ sql: 'select', undo: 'select' });
+  const failure = await session.run([file]);
+  if (failure === undefined) return;
+  throw new Error(`${file} fails with the unchanged schema too: ${failure.test}: ${failure.message}`);
 }
 
 function withinLimit(files: readonly string[], recorded: ReadonlyMap<string, RecordedFile>, limit: number) {

@@ -34,8 +34,6 @@ const SEQUENCES: ReadonlyMap<string, Sequences> = new Map([
   ],
 ]);
 
-const NONE: Sequences = { seeds: [], run: async () => [] };
-
 /** For a mutant that does not end. The longest statement of an unchanged schema takes 0.1 s. */
 const LIMIT_MS = 20_000;
 
@@ -56,7 +54,9 @@ export async function runSequences(
   file: string,
   { superuser, adminUrl, template, owner, afterEach }: SequenceServer,
 ): Promise<Failure | undefined> {
-  const { seeds, run } = SEQUENCES.get(file) ?? NONE;
+  const sequences = SEQUENCES.get(file);
+  if (sequences === undefined) throw new Error(`${file} has no random sequences`);
+  const { seeds, run } = sequences;
   for (const seed of seeds) {
     const name = `${template}_random_${seed}`;
     await superuser.query(`create database ${name} owner ${owner} template ${template} strategy file_copy`);

@@ -124,7 +124,7 @@ test('several callers sync the same entries at once', async () => {
   const entries = Array.from({ length: 300 }, (_, index) =>
     file(`d${index % 7}/e${index % 3}/f${index}`, `${index}`),
   );
-  const clients = await Promise.all([1, 2, 3].map(() => connectAs('service')));
+  const clients = [await connectAs('service'), await connectAs('service'), await connectAs('service')];
   const results = await Promise.all(clients.map((client) => sync(entries, 'p', client)));
   expect(results[0]?.map(({ node_id: id }) => id)).toEqual(results[1]?.map(({ node_id: id }) => id));
   const created = results.flat().filter(({ outcome }) => outcome === 'created');
