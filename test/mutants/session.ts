@@ -1,6 +1,7 @@
 import { appendFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
+import { inspect } from 'node:util';
 import pg from 'pg';
 import { BaseSequencer, createVitest, type Reporter, type TestSpecification } from 'vitest/node';
 import { databaseUrl } from '../../harness/connection.ts';
@@ -177,7 +178,7 @@ export async function openSession(): Promise<Session> {
     onFailure = () => void endStatements().catch(() => undefined);
     const { unhandledErrors } = await vitest.runTestSpecifications(specificationsOf(files));
     if (unhandledErrors.length > 0)
-      fail({ file: files.join(' '), test: 'outside of tests', message: String(unhandledErrors[0]) });
+      fail({ file: files.join(' '), test: 'outside of tests', message: inspect(unhandledErrors[0]) });
     if (isHanging() || unhandledErrors.length > 0) await worker.discard();
     await removeLeftovers();
     return failure;
