@@ -155,7 +155,7 @@ describe('rights of roles', () => {
       grant pg_execute_server_program to ${service.name};
       grant set on parameter session_replication_role to ${service.name};
       alter role ${service.name} createrole;
-      alter role ${service.name} set session_replication_role = replica;
+      alter role ${service.name} set session_replication_role = 'Replica';
       create table graphile_migrate.extra ();
       alter table graphile_migrate.extra owner to ${other.name}`);
     const { name } = service;
