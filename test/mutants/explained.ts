@@ -78,4 +78,9 @@ export const EXPLAINED: Readonly<Record<string, string>> = {
   // functions/prepare_node_update.sql: if moves then → if true then
   'prepare_node_update/branch-always-taken/c109e0.2':
     'Performance only: path, depth and directory_path are computed again from the same values.',
+  // functions/check_integrity.sql: where n.parent_id is null → where false
+  'check_integrity/condition-left-out/441da3':
+    'Equivalent: a root is also a node whose parent does not exist.',
+  // functions/check_integrity.sql: a.above[1] > a.place → >=
+  'check_integrity/comparison-shifted/160516': 'Equivalent: the one ends with 0, the other with a slash.',
 };

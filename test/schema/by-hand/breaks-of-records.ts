@@ -91,16 +91,17 @@ export const BREAKS_OF_TOTALS: readonly Break[] = [
     sql: ['update filestore.nodes set size_bytes = 7 where id = :f', 'truncate filestore.rollup_deltas'],
     named: ['wrong totals'],
   },
-  ...['0', '9', "'NaN'"].map(
-    (size): Break => ({
+  ...Object.entries({ '0': [':f'], '9': ['999999'], "'NaN'": [':f', '999999'] }).map(
+    ([size, ids]): Break => ({
       rule: 'folded and pending totals together',
-      what: `deltas of ${size} bytes of a directory that does not exist, and of a file`,
+      what: `deltas of ${size} bytes of ${ids.join(' and ').replace(':f', 'a file').replace('999999', 'a directory that does not exist')}`,
       off,
-      sql: [
-        `insert into filestore.rollup_deltas (backend_mount_id, directory_id, size_delta, file_delta, dir_delta, child_delta)
-         values (:mount, 999999, ${size}, 0, 0, 0), (:mount, :f, ${size}, 0, 0, 0)`,
-      ],
-      named: size === '0' ? ['delta of no directory'] : ['delta of no directory', 'wrong totals'],
+      sql: ids.map(
+        (id) =>
+          `insert into filestore.rollup_deltas (backend_mount_id, directory_id, size_delta, file_delta, dir_delta, child_delta)
+           values (:mount, ${id}, ${size}, 0, 0, 0)`,
+      ),
+      named: ids.length === 2 ? ['delta of no directory', 'wrong totals'] : ['delta of no directory'],
     }),
   ),
 ];
@@ -149,18 +150,24 @@ export const BREAKS_OF_MOUNTS: readonly Break[] = [
   },
   {
     rule: '`id`, `backend_kind`, `created_at` never change',
-    what: 'a mount with another kind, version and creation',
+    what: 'a mount with another kind, version and creation, and a name that only its new kind can have',
     sql: [
       `update filestore.backend_mounts
        set backend_kind = 's3', root_path = null, bucket = 'bucket', version = 7, created_at = '2020-01-01' where id = :mount`,
+      `update filestore.nodes set name = repeat('x', 300), path = 'a/b/' || repeat('x', 300) where id = :f`,
     ],
     named: [],
   },
   {
     rule: 'a mount that [moves to another server]',
-    what: 'a mount that is held without a move',
+    what: 'a mount that is held without a move, while another one moves',
     off,
-    sql: ['update filestore.backend_mounts set held_by = 7 where id = :mount'],
+    sql: [
+      `insert into filestore.moves (written_by, mount_id, mount_key, source_number, target_number, step, timeline)
+       select filestore.database_number(), id, mount_key, filestore.database_number(), 7, 'copying', 'x'
+       from filestore.backend_mounts where id = :other`,
+      'update filestore.backend_mounts set held_by = 7 where id = :mount',
+    ],
     named: ['guard switched off', 'held by no move'],
   },
   {
