@@ -74,7 +74,7 @@ select filestore.directory_totals(d.id) from filestore.nodes d where d.path = '1
 
 select filestore.list_totals(array(select d.id from filestore.nodes d where d.depth < 2));
 
-select filestore.real_depths(array(select d.id from filestore.nodes d where d.directory_path is not null));
+select filestore.climb_far(array(select d.id from filestore.nodes d where d.directory_path is not null), '{1}', '{1}', '{1}', '{1}');
 
 -- Mounts.
 select filestore.list_mounts();

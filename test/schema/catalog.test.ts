@@ -13,7 +13,16 @@ const AS_OWNER = [
 
 /** Procedures that commit cannot pin a search_path; a pinned one would keep the others from being inlined. */
 const UNPINNED = [
-  ...['backfill', 'cancel_move', 'child_path', 'erase_mount', 'has_secret', 'import_nodes', 'location_uri'],
+  ...[
+    'backfill',
+    'cancel_move',
+    'child_path',
+    'erase_mount',
+    'has_long_values',
+    'has_secret',
+    'import_nodes',
+    'location_uri',
+  ],
   ...['node_location', 'percent_encode', 'prepare_moves', 'shorten_path'],
 ];
 

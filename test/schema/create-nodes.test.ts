@@ -121,7 +121,7 @@ describe('create_nodes', () => {
       'element 2 is of type number, not an object',
     ],
     ['a parent_id that is a word', [{ parent_id: 'root', name: 'a' }], 'element 1 ("a")'],
-    ['a parent_id that is an object', [{ parent_id: {}, name: 'a' }], 'element 1 ("a")'],
+    ['a parent_id that is an object', [{ parent_id: {}, name: 'a' }], 'element 1 has the field "parent_id"'],
     ['a field that nodes do not have', [{ parent_id: '1', name: 'a', colour: 1 }], '"colour"'],
     ['an id', [{ parent_id: '1', name: 'a', id: 1 }], '"id", which the database sets'],
     ['a version', [{ parent_id: '1', name: 'a', version: 1 }], '"version", which the database sets'],
@@ -130,7 +130,7 @@ describe('create_nodes', () => {
     [
       'a name that is an object',
       [{ parent_id: '1', name: { a: 1 } }],
-      'the name of element 1 is of type object, not a string',
+      'element 1 has the field "name" with a value of type object',
     ],
     [
       'a name that is a number',

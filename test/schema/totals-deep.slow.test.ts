@@ -129,6 +129,15 @@ test('totals of a deep tree are exact, also when a directory was deleted in it a
   expect(await database().query('select * from filestore.check_integrity()')).toEqual([]);
 });
 
+test('fold_rollups reads few pages for each of 5,000 deleted directories inside each other', async () => {
+  const key = await keyOf(database(), mount.id);
+  await database().query(sink(key, 'x', 1, 1));
+  await database().query('analyze filestore.nodes');
+  await database().query(sink(key, 'a', 2, 4));
+  // 24 for each: its delta, its row in rollups and its parent. Where all climb round by round, it is over 80.
+  expect(await pagesOf('select filestore.fold_rollups(1000000)')).toBeLessThan(4 * 1299 * 40);
+}, 120_000);
+
 test('totals above 22,000 deleted directories inside each other are exact, and all of them can be folded and purged', async () => {
   const key = await keyOf(database(), mount.id);
   await database().query(sink(key, 'x', 1, 1));
