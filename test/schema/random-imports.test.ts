@@ -169,8 +169,7 @@ test.each([
     scene.change(changes);
     if (changes === 20) scene.first.clear();
     await scene.import(1 + seed * 2);
-    const directories = catalogue.nodes.filter((node) => node.kind === 'directory' && catalogue.isLive(node));
-    for (const directory of catalogue.shuffle(directories).slice(0, 2))
+    for (const directory of catalogue.shuffle(catalogue.liveDirectories()).slice(0, 2))
       await services.createIn(directory, catalogue);
   }
 });

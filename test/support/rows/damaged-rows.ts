@@ -25,6 +25,9 @@ const OUT_OF_TIME = ['2999-01-01Z', 'infinity', '-infinity', '0001-12-31 BC'];
 const each = (column: string, values: readonly unknown[], reason: string, more: Partial<Damage> = {}) =>
   values.map((value): Damage => ({ reason, change: { [column]: value }, ...more }));
 
+const from = (base: Row, damages: readonly Damage[]) =>
+  damages.map((damage): Damage => ({ ...damage, change: { ...base, ...damage.change } }));
+
 const CONTENT: readonly Damage[] = [
   ...each('size_bytes', [-1], 'nodes_size_check'),
   ...each('checksum', ['', 'md5:X'], 'nodes_checksum_check'),
@@ -42,12 +45,15 @@ export const NODE_DAMAGES: readonly Damage[] = [
   ...each('size_bytes', [1], 'nodes_size_check', { fits: isDirectory }),
   ...each('link_target', ['x'], 'nodes_link_target_check', { fits: isDirectory }),
   ...each('state', ['', 'lost'], 'node_state_check', { fits: isLive }),
-  ...each('state', ['active'], 'nodes_live_check', { fits: isDead }),
+  { reason: 'nodes_live_check', change: { state: 'active', deleted_at: '2025-01-01Z' }, fits: isDead },
   ...each('kind', [null, 'link'], 'node_kind_check', { isPlace: true }),
   ...each('version', [0, -1, 2_000_000_001, 2 ** 31 - 1], 'nodes_version_check'),
   ...each('updated_at', OUT_OF_TIME, 'nodes_updated_at_check'),
-  ...each('created_at', OUT_OF_TIME, 'import_moment_check'),
-  ...each('deleted_at', OUT_OF_TIME, 'nodes_deleted_at_check', { fits: isDead }),
+  // Without updated_at, a row would have one of these moments there too.
+  ...from({ updated_at: '2025-01-01Z' }, [
+    ...each('created_at', OUT_OF_TIME, 'import_moment_check'),
+    ...each('deleted_at', OUT_OF_TIME, 'nodes_deleted_at_check', { fits: isDead }),
+  ]),
 ];
 
 export const PLACE_DAMAGES: Readonly<Record<'paths' | 'parents', readonly Damage[]>> = {
@@ -99,9 +105,6 @@ const SUCCEEDED: Row = { status: 'succeeded', error: null };
 const FAILED: Row = { status: 'failed', result: null, error: { code: 'EIO' } };
 const CANCELED: Row = { ...FAILED, status: 'canceled' };
 const MOMENTS = ['created_at', 'started_at', 'completed_at'];
-const from = (base: Row, damages: readonly Damage[]) =>
-  damages.map(({ reason, change }): Damage => ({ reason, change: { ...base, ...change } }));
-
 export const ENTRY_DAMAGES: readonly Damage[] = [
   ...each('id', [null, 0, -1, BEYOND], 'import_id_check'),
   ...each('status', [null, '', 'odd'], 'command_status_check'),

@@ -105,9 +105,13 @@ export class OldCatalogue {
     else if (choice < 0.55) this.advance(node, { content: this.content(node.kind) });
     else if (choice < 0.62)
       this.advance(node, { state: this.pick(['active', 'missing', 'inconsistent']) ?? '' });
-    else if (choice < 0.8) this.move(node);
+    else if (choice < 0.8) this.move(this.chance(0.5) ? node : (this.pick(this.liveDirectories()) ?? node));
     else if (choice < 0.9) this.delete(node, isPinned);
     else this.restore();
+  }
+
+  liveDirectories(): readonly OldNode[] {
+    return this.nodes.filter((node) => node.kind === 'directory' && this.isLive(node));
   }
 
   private create(): void {
@@ -148,11 +152,7 @@ export class OldCatalogue {
   private freePlace(node?: OldNode): [parent: OldNode | undefined, name: string | undefined] {
     const parent = this.chance(0.25)
       ? undefined
-      : this.pick(
-          this.nodes.filter(
-            (other) => other.kind === 'directory' && this.isLive(other) && !this.holds(node, other),
-          ),
-        );
+      : this.pick(this.liveDirectories().filter((other) => !this.holds(node, other)));
     const taken = this.nodes
       .filter((other) => this.isLive(other) && other.now.parent === (parent?.id ?? null))
       .map(({ now }) => now.name);
