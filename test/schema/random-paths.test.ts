@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest';
 import { mulberry32 } from '../support/mulberry32.ts';
 import { one } from '../support/rows/nodes.ts';
-import { PathTable } from '../support/rows/path-table.ts';
-import { importDatabaseForEachTest, key, stage } from '../support/rows/staged.ts';
+import { type PathNode, PathTable } from '../support/rows/path-table.ts';
+import { createImportMount, importDatabaseForEachTest, key, stage } from '../support/rows/staged.ts';
 
 const database = importDatabaseForEachTest();
 
@@ -27,32 +27,46 @@ const order = ({ path, created, deleted }: Named) => `${path} ${created} ${delet
 const sorted = <Node extends Named>(nodes: readonly Node[]) =>
   [...nodes].sort((a, b) => (order(a) < order(b) ? -1 : 1));
 
-test.each([1, 2, 3])(
-  'passes of a table of paths find the node of each row again, and change or restore only those that differ (seed %i)',
+/** Imports the table into a mount, and expects the nodes of the model there, each with the id that it had before. */
+async function pass(
+  mount: string,
+  table: PathTable,
+  ids: Map<PathNode, string>,
+  batch: number,
+): Promise<void> {
+  await stage(database(), 'nodes', table.staged(ids));
+  expect(
+    await database().query(`select path, reason from filestore.check_import('${mount}', 'old.nodes')`),
+  ).toEqual([]);
+  await database().query(`call filestore.import_nodes('${mount}', 'old.nodes', batch => ${batch})`);
+  const nodes = table.import();
+  const known = sorted(await database().query<Named & { id: string }>(NODES, [mount]));
+  expect(known.map(({ id: _, ...node }) => node)).toEqual(sorted(table.nodes));
+  for (const [index, node] of sorted(table.nodes).entries()) {
+    const id = known[index]?.id ?? '';
+    expect(id).toBe(ids.get(node) ?? id);
+    ids.set(node, id);
+  }
+  expect(
+    await one(database(), 'select nodes::int, versions::int from filestore.imports order by id desc limit 1'),
+  ).toEqual({ nodes, versions: 0 });
+}
+
+test.each([1, 2])(
+  'passes of two tables with the same paths find the node of each row again, in the mount of the table (seed %i)',
   async (seed) => {
-    const table = new PathTable(mulberry32(seed));
-    const ids = new Map<object, string | undefined>();
-    for (let pass = 1; pass <= 5; pass += 1) {
-      for (let change = 0; change < 20; change += 1) table.change();
-      await stage(database(), 'nodes', table.staged());
-      expect(
-        await database().query(`select path, reason from filestore.check_import('${key}', 'old.nodes')`),
-      ).toEqual([]);
-      await database().query(`call filestore.import_nodes('${key}', 'old.nodes', batch => ${seed * 3})`);
-      const nodes = table.import();
-      const known = await database().query<Named & { id: string }>(NODES, [key]);
-      expect(sorted(known.map(({ id: _, ...node }) => node))).toEqual(sorted(table.nodes));
-      for (const [index, node] of sorted(table.nodes).entries()) {
-        const { id } = sorted(known)[index] ?? {};
-        expect(id).toBe(ids.get(node) ?? id);
-        ids.set(node, id);
+    await createImportMount(database(), 'twin');
+    // The same changes, some of them later in the other mount.
+    const mounts = [key, 'twin'].map((mount) => ({
+      mount,
+      table: new PathTable(mulberry32(seed)),
+      ids: new Map<PathNode, string>(),
+    }));
+    for (let round = 1; round <= 4; round += 1) {
+      for (const { mount, table, ids } of mounts) {
+        for (let change = 0; change < 20; change += 1) table.change();
+        await pass(mount, table, ids, seed * 3);
       }
-      expect(
-        await one(
-          database(),
-          'select nodes::int, versions::int from filestore.imports order by id desc limit 1',
-        ),
-      ).toEqual({ nodes, versions: 0 });
       expect(await database().query('select * from filestore.check_integrity()')).toEqual([]);
     }
   },

@@ -26,6 +26,9 @@ export interface PathNode {
 
 const DAY = 86_400_000;
 
+const idOf = (node: PathNode | undefined, ids: ReadonlyMap<PathNode, string>) =>
+  node === undefined ? null : (ids.get(node) ?? null);
+
 /** A table of paths that changes at random, and the nodes that imports of it make. */
 export class PathTable {
   readonly nodes: PathNode[] = [];
@@ -105,24 +108,25 @@ export class PathTable {
     this.restored.add(row);
   }
 
-  /** The rows, in any order. */
-  staged(): readonly Row[] {
+  /** The rows, in any order. Some have the id of their node, if it is known. */
+  staged(ids: ReadonlyMap<PathNode, string>): readonly Row[] {
+    const found = this.find();
     const toText = (at: number | null) => (at === null ? null : new Date(at).toISOString());
     return this.rows
       .filter(({ isGone }) => !isGone)
-      .map(({ path, kind, created, updated, deleted, size }) => ({
-        ...{ path, kind, size_bytes: size, created_at: toText(created) },
-        ...{ updated_at: toText(updated), deleted_at: toText(deleted) },
+      .map((row) => ({
+        ...{ path: row.path, kind: row.kind, size_bytes: row.size, created_at: toText(row.created) },
+        ...{ updated_at: toText(row.updated), deleted_at: toText(row.deleted) },
+        id: this.random() < 0.3 ? idOf(found.get(row), ids) : null,
         place: this.random(),
       }))
       .sort((a, b) => a.place - b.place)
       .map(({ place: _, ...row }) => row);
   }
 
-  /** Imports the rows into the model, and returns how many nodes are new or changed. */
-  import(): number {
+  /** The node of each row that is not a new one. */
+  private find(): ReadonlyMap<PathRow, PathNode> {
     const rows = this.rows.filter(({ isGone }) => !isGone);
-    this.restored.clear();
     const lastCreated = Math.max(0, ...this.nodes.map(({ created }) => created));
     const found = new Map<PathRow, PathNode>();
     const isFree = (node: PathNode) => ![...found.values()].includes(node);
@@ -147,7 +151,14 @@ export class PathTable {
       );
     }
     for (const row of live) match(row, ({ deleted, created }) => deleted !== null && created === row.created);
-    return rows.filter((row) => this.take(row, found.get(row))).length;
+    return found;
+  }
+
+  /** Imports the rows into the model, and returns how many nodes are new or changed. */
+  import(): number {
+    const found = this.find();
+    this.restored.clear();
+    return this.rows.filter((row) => !row.isGone && this.take(row, found.get(row))).length;
   }
 
   /** Whether the row is a new node, or changes its node. */
