@@ -1,0 +1,153 @@
+import { expect, test } from 'vitest';
+import { one } from '../support/rows/nodes.ts';
+import {
+  createImportMount,
+  importDatabaseForEachTest,
+  key,
+  type Row,
+  stage,
+} from '../support/rows/staged.ts';
+
+const database = importDatabaseForEachTest();
+
+const MOMENT = '2025-01-01Z';
+const LATER = '2025-05-01Z';
+
+const faults = async () =>
+  (await database().query(`select path, reason from filestore.check_import('${key}', 'old.nodes')`)).map(
+    ({ path, reason }) => [path, reason],
+  );
+/** Imports rows, and returns how many nodes were new or changed. */
+async function pass(mount: string, ...rows: readonly Row[]): Promise<number> {
+  await stage(database(), 'nodes', rows);
+  await database().query(`call filestore.import_nodes('${mount}', 'old.nodes')`);
+  return (await one(database(), 'select nodes::int from filestore.imports order by id desc limit 1')).nodes;
+}
+const nodes = async (path: string) =>
+  (
+    await database().query(
+      `select n.kind, n.state, n.version from filestore.nodes n join filestore.backend_mounts m on m.id = n.backend_mount_id
+       where m.mount_key = $1 and n.path = $2 order by n.id`,
+      [key, path],
+    )
+  ).map(({ kind, state, version }) => [kind, state, version]);
+
+test('tombstones without ids are refused only if path, kind and moment of deletion are those of another one', async () => {
+  const file = { id: null, kind: 'file', deleted_at: MOMENT };
+  await stage(database(), 'nodes', [
+    { ...file, path: 'same' },
+    { ...file, path: 'same' },
+    { ...file, path: 'same', deleted_at: LATER },
+    { ...file, path: 'moment' },
+    { ...file, path: 'moment', deleted_at: LATER },
+    { ...file, path: 'kind' },
+    { ...file, path: 'kind', kind: 'directory' },
+    { ...file, path: 'id', id: 10 },
+    { ...file, path: 'id' },
+    { ...file, path: 'live' },
+    { ...file, path: 'live', deleted_at: null },
+  ]);
+  expect(await faults()).toEqual([
+    ['same', 'nodes_tombstone_check'],
+    ['same', 'nodes_tombstone_check'],
+  ]);
+});
+
+test('a tombstone without any moment is the last one with its path and kind in its mount', async () => {
+  const file = { path: 'f', kind: 'file' };
+  await createImportMount(database(), 'other');
+  await pass('other', { ...file, deleted_at: '2025-09-09Z' });
+  await pass(key, { ...file, deleted_at: MOMENT }, { ...file, deleted_at: LATER });
+  await pass(key, { ...file, kind: 'directory', deleted_at: '2025-08-08Z' });
+  const dead = { ...file, state: 'deleted' };
+  expect(await pass(key, dead)).toBe(0);
+  expect(await pass(key, { ...dead, size_bytes: 5 })).toBe(1);
+  expect(
+    await database().query(
+      "select size_bytes::int as size, deleted_at from filestore.nodes where path = 'f' order by id",
+    ),
+  ).toEqual([
+    { size: 0, deleted_at: new Date('2025-09-09Z') },
+    { size: 0, deleted_at: new Date(MOMENT) },
+    { size: 5, deleted_at: new Date(LATER) },
+    { size: 0, deleted_at: new Date('2025-08-08Z') },
+  ]);
+  expect(await pass(key, { ...dead, path: 'g' })).toBe(1);
+  expect(await nodes('g')).toEqual([['file', 'deleted', 1]]);
+});
+
+test('a tombstone deletes the live node with its path and kind, unless that was created later or has a row', async () => {
+  const row = { kind: 'file', created_at: MOMENT, deleted_at: null };
+  const paths = ['gone', 'later', 'row', 'kind'];
+  await pass(key, ...paths.map((path) => ({ ...row, path })), { ...row, path: 'exact' });
+  const dead = (path: string, deleted_at = LATER) => ({ ...row, path, deleted_at });
+  expect(
+    await pass(
+      key,
+      dead('gone'),
+      dead('later', '2024-12-31Z'),
+      { ...row, path: 'row' },
+      dead('row'),
+      { ...dead('kind'), kind: 'directory' },
+      dead('exact', MOMENT),
+    ),
+  ).toBe(5);
+  const states: unknown[] = [];
+  for (const path of ['gone', 'later', 'row', 'kind', 'exact']) states.push(await nodes(path));
+  expect(states).toEqual([
+    [['file', 'deleted', 2]],
+    [
+      ['file', 'active', 1],
+      ['file', 'deleted', 1],
+    ],
+    [
+      ['file', 'active', 1],
+      ['file', 'deleted', 1],
+    ],
+    [
+      ['file', 'active', 1],
+      ['directory', 'deleted', 1],
+    ],
+    [['file', 'deleted', 2]],
+  ]);
+});
+
+test('a live row restores the tombstone that was created at its moment, and no other one', async () => {
+  const file = { path: 'f', kind: 'file', created_at: MOMENT, updated_at: MOMENT, deleted_at: null };
+  const dead = { ...file, updated_at: LATER, deleted_at: LATER };
+  await createImportMount(database(), 'other');
+  await pass('other', dead);
+  await pass(key, dead, {
+    ...dead,
+    created_at: '2025-02-02Z',
+    updated_at: '2025-06-06Z',
+    deleted_at: '2025-06-06Z',
+  });
+  await pass(key, { ...dead, path: 'd', kind: 'directory' });
+  const back = { ...file, updated_at: '2025-07-07Z' };
+  expect(await pass(key, back, { ...back, path: 'd' })).toBe(2);
+  expect(await nodes('f')).toEqual([
+    ['file', 'active', 2],
+    ['file', 'deleted', 1],
+  ]);
+  expect(await nodes('d')).toEqual([
+    ['directory', 'deleted', 1],
+    ['file', 'active', 1],
+  ]);
+  expect(await database().query('select * from filestore.check_integrity()')).toEqual([]);
+});
+
+test('a row without an id is not the node that another row names', async () => {
+  const file = { id: null, path: 'f', kind: 'file', created_at: MOMENT };
+  await pass(key, { ...file, id: 10, deleted_at: MOMENT }, { ...file, id: 11, deleted_at: LATER });
+  expect(
+    await pass(
+      key,
+      { ...file, id: 10, deleted_at: MOMENT },
+      { ...file, id: 11, deleted_at: LATER },
+      { ...file, deleted_at: null },
+      { ...file, deleted_at: '2025-06-06Z' },
+    ),
+  ).toBe(2);
+  expect(await nodes('f')).toHaveLength(4);
+});
