@@ -133,7 +133,11 @@ test('an entry is refused with the idempotency key of another one of the journal
     { ...ENTRY, id: 15, idempotency_key: 'succeeded', command: 'd' },
     { ...ENTRY, id: 16 },
     { ...failed, id: 17, idempotency_key: 'succeeded' },
+    // Of entries that share a key, only those that have succeeded.
+    { ...ENTRY, id: 21, idempotency_key: 'twice' },
+    { ...ENTRY, id: 22, idempotency_key: 'twice' },
+    { ...failed, id: 23, idempotency_key: 'twice' },
     { ...canceled, id: 18, idempotency_key: 'queued' },
   ]);
-  expect(await faults()).toEqual([11, 14].map((id) => [id, 'journal_entries_idempotency_key']));
+  expect(await faults()).toEqual([11, 14, 21, 22].map((id) => [id, 'journal_entries_idempotency_key']));
 });
