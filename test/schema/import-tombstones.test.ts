@@ -38,6 +38,7 @@ test('tombstones without ids are refused only if path, kind and moment of deleti
     { ...file, path: 'same' },
     { ...file, path: 'same' },
     { ...file, path: 'same', deleted_at: LATER },
+    { ...file, path: 'same', id: 11 },
     { ...file, path: 'moment' },
     { ...file, path: 'moment', deleted_at: LATER },
     { ...file, path: 'kind' },
@@ -150,4 +151,8 @@ test('a row without an id is not the node that another row names', async () => {
     ),
   ).toBe(2);
   expect(await nodes('f')).toHaveLength(4);
+  const dead = { id: null, path: 'g', kind: 'file', state: 'deleted' };
+  expect(await pass(key, { ...dead, id: 20 })).toBe(1);
+  expect(await pass(key, { ...dead, id: 20 }, dead)).toBe(1);
+  expect(await nodes('g')).toHaveLength(2);
 });
