@@ -1,7 +1,14 @@
 import { expect, test } from 'vitest';
 import { sendAndBlock } from '../support/databases/concurrency.ts';
 import { one } from '../support/rows/nodes.ts';
-import { type Fault, importDatabaseForEachTest, key, type Row, stage } from '../support/rows/staged.ts';
+import {
+  createImportMount,
+  type Fault,
+  importDatabaseForEachTest,
+  key,
+  type Row,
+  stage,
+} from '../support/rows/staged.ts';
 
 const database = importDatabaseForEachTest();
 
@@ -51,7 +58,8 @@ test('one transaction changes places with the directories that are new, and batc
 });
 
 test('rows that are refused are neither moved nor created beside others that are', async () => {
-  const before = [node(10, null, 'd1'), node(11, null, 'd2'), node(12, 10, 'f'), node(13, null, 'f1')];
+  const equal = node(14, 10, 'd6');
+  const before = [node(10, null, 'd1'), node(11, null, 'd2'), node(12, 10, 'f'), node(13, null, 'f1'), equal];
   await stage(database(), 'nodes', before);
   await importAll();
   const refused = { metadata: { password: 'hunter2-Zq9x' } };
@@ -62,9 +70,11 @@ test('rows that are refused are neither moved nor created beside others that are
     { ...node(20, null, 'd5'), ...refused },
     { ...node(21, 10, 'f'), version: 0, name: 'f2' },
     node(22, 10, 'f3'),
+    equal,
+    node(23, 14, 'f4'),
   ]);
   await importAll(', take_rest => true');
-  expect(await paths()).toEqual(['d3', 'd2', 'd3/f', 'f1', 'd3/f3']);
+  expect(await paths()).toEqual(['d3', 'd2', 'd3/f', 'f1', 'd3/d6', 'd3/f3', 'd3/d6/f4']);
   expect(
     await database().query(
       'select id::int, version from filestore.nodes where id between 10 and 13 order by id',
@@ -107,6 +117,27 @@ test('a history with a gap refuses the versions of its node and of those that wo
     { id: 11, version: 1 },
   ]);
   expect(await problems()).toEqual([]);
+});
+
+test('the moment from which trees are known changes for the mount of the import only, and does not move back', async () => {
+  await createImportMount(database(), 'other');
+  const horizons = async () =>
+    (await database().query('select history_horizon from filestore.backend_mounts order by mount_key')).map(
+      ({ history_horizon }) => history_horizon,
+    );
+  await stage(database(), 'nodes', [node(10, null, 'f1', 3), node(11, null, 'f2', 2), node(12, null, 'f3')]);
+  await importAll();
+  expect(await horizons()).toEqual([new Date(at(3)), null]);
+  await stage(database(), 'nodes', [node(13, null, 'f4', 2), node(14, null, 'f5')]);
+  await importAll();
+  expect(await horizons()).toEqual([new Date(at(3)), null]);
+  await stage(database(), 'nodes', [node(15, null, 'f6', 4)]);
+  await stage(database(), 'versions', [{ id: 15, version: 3, updated_at: at(3) }]);
+  await importAll('', "'old.nodes', 'old.versions'");
+  expect(await horizons()).toEqual([new Date(at(3)), null]);
+  await stage(database(), 'nodes', [{ ...node(16, null, 'f7'), updated_at: at(5) }]);
+  await importAll();
+  expect(await horizons()).toEqual([new Date(at(5)), null]);
 });
 
 test('a batch waits for a service that holds the tree of the mount, even shared', async () => {

@@ -113,6 +113,24 @@ test('a tombstone deletes the live node with its path and kind, unless that was 
   ]);
 });
 
+test('a tombstone deletes what a service created before the last import, and nothing that it created since then', async () => {
+  const row = { kind: 'file', created_at: MOMENT, deleted_at: null };
+  const root = await one(database(), `select id from filestore.node_by_path('${key}', '')`);
+  const create = (name: string) => database().query('select filestore.create_node($1, $2)', [root.id, name]);
+  await pass(key, { ...row, path: 'a' });
+  await create('before');
+  await pass(key, { ...row, path: 'b' });
+  await create('since');
+  const { now } = await one(database(), "select date_trunc('milliseconds', clock_timestamp()) as now");
+  const dead = { ...row, deleted_at: now.toISOString() };
+  await pass(key, { ...dead, path: 'before' }, { ...dead, path: 'since' });
+  expect(await nodes('before')).toEqual([['file', 'deleted', 2]]);
+  expect(await nodes('since')).toEqual([
+    ['file', 'active', 1],
+    ['file', 'deleted', 1],
+  ]);
+});
+
 test('a live row restores the tombstone that was created at its moment, and no other one', async () => {
   const file = { path: 'f', kind: 'file', created_at: MOMENT, updated_at: MOMENT, deleted_at: null };
   const dead = { ...file, updated_at: LATER, deleted_at: LATER };
