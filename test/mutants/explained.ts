@@ -83,4 +83,100 @@ export const EXPLAINED: Readonly<Record<string, string>> = {
     'Equivalent: a root is also a node whose parent does not exist.',
   // functions/check_integrity.sql: a.above[1] > a.place → >=
   'check_integrity/comparison-shifted/160516': 'Equivalent: the one ends with 0, the other with a slash.',
+  // functions of imports: attnum > 0 → >= 0
+  'check_staged_rows/comparison-shifted/9f0f90': 'Equivalent: no column has the number 0.',
+  'create_staged/comparison-shifted/9f0f90': 'Equivalent: no column has the number 0.',
+  'staged_columns/comparison-shifted/3d2846': 'Equivalent: no column has the number 0.',
+  'staged_columns/comparison-shifted/c591e5': 'Equivalent: no column has the number 0.',
+  'staged_columns/comparison-shifted/c591e5.2': 'Equivalent: no column has the number 0.',
+  'staged_columns/comparison-shifted/12f3b4': 'Equivalent: no column has the number 0.',
+  'staged_columns/comparison-shifted/12f3b4.2': 'Equivalent: no column has the number 0.',
+  'staged_columns/comparison-shifted/12f3b4.3': 'Equivalent: no column has the number 0.',
+  'take_entries/comparison-shifted/9f0f90': 'Equivalent: no column has the number 0.',
+  'take_versions/comparison-shifted/9f0f90': 'Equivalent: no column has the number 0.',
+  'take_versions/comparison-shifted/9f0f90.2': 'Equivalent: no column has the number 0.',
+  'take_versions/comparison-shifted/9f0f90.3': 'Equivalent: no column has the number 0.',
+  // functions/check_staged_entries.sql and check_staged_nodes.sql: isfinite left out
+  'check_staged_entries/condition-left-out/7ed707':
+    'Equivalent: no infinite moment is between year 1 and now.',
+  'check_staged_entries/condition-left-out/4d506e':
+    'Equivalent: no infinite moment is between year 1 and now.',
+  'check_staged_entries/condition-left-out/f9631a':
+    'Equivalent: no infinite moment is between year 1 and now.',
+  'check_staged_nodes/condition-left-out/4b51ce': 'Equivalent: no infinite moment is between year 1 and now.',
+  'check_staged_nodes/condition-left-out/28a187': 'Equivalent: no infinite moment is between year 1 and now.',
+  // functions/place_by_paths.sql and arrange_staged.sql: the first column of distinct on, descending
+  'place_by_paths/order-changed/49d381':
+    'Equivalent: the order of the groups changes, and not which row of each is chosen.',
+  'place_by_paths/order-changed/49d381.2':
+    'Equivalent: the order of the groups changes, and not which row of each is chosen.',
+  'place_by_paths/order-changed/ccb6c6':
+    'Equivalent: the order of the groups changes, and not which row of each is chosen.',
+  'place_by_paths/order-changed/aeb967':
+    'Equivalent: the order of the groups changes, and not which row of each is chosen.',
+  'place_by_paths/order-changed/907380':
+    'Equivalent: the order of the groups changes, and not which row of each is chosen.',
+  'arrange_staged/order-changed/796e6b':
+    'Equivalent: the order of the groups changes, and not which row of each is chosen.',
+  // lists of columns: order by a.attnum → desc
+  'create_staged/order-changed/3dc3eb': 'Equivalent: both lists of the insert have the same order.',
+  'take_entries/order-changed/3dc3eb': 'Equivalent: both lists of the insert have the same order.',
+  'take_versions/order-changed/699bcf': 'Equivalent: both lists of the insert have the same order.',
+  // columns of temporary tables: order by c.place → desc
+  'stage_entries/order-changed/a87b91': 'Equivalent: each use of the temporary table names its columns.',
+  'stage_nodes/order-changed/a87b91': 'Equivalent: each use of the temporary table names its columns.',
+  'stage_nodes/order-changed/a87b91.2': 'Equivalent: each use of the temporary table names its columns.',
+  'stage_versions/order-changed/a87b91': 'Equivalent: each use of the temporary table names its columns.',
+  // functions/begin_import.sql: which old rows are kept
+  'begin_import/condition-left-out/727374':
+    'Performance only: each reader of the old rows looks for those that move or change.',
+  'begin_import/condition-left-out/ab1cff':
+    'Performance only: each reader of the old rows looks for those that move or change.',
+  'begin_import/and/or-swapped/d24f8a':
+    'Performance only: each reader of the old rows looks for those that move or change.',
+  'begin_import/condition-left-out/50260a':
+    'Performance only: each reader of the old rows looks for those that move or change.',
+  // functions/arrange_staged.sql: one of two conditions of filestore_import_below
+  'arrange_staged/condition-left-out/c9c15b.2':
+    'Equivalent: the old rows that move are those of the numbers, and new directories have none.',
+  'arrange_staged/condition-left-out/901187.4':
+    'Equivalent: the old rows that move are those of the numbers, and new directories have none.',
+  // functions/check_staged_nodes.sql: and n.id <> t.id → and true
+  'check_staged_nodes/condition-left-out/375662': 'Equivalent: the row itself is staged for its node.',
+  // functions/check_staged_nodes.sql: and t.directory_path is not null → and true
+  'check_staged_nodes/condition-left-out/7e831c':
+    'Equivalent: nothing is in a file, so no row is refused because it stays.',
+  // functions/check_staged_entries.sql: and f.fault is not null → and true
+  'check_staged_entries/condition-left-out/2c95f4': 'Equivalent: no entry has a fault before.',
+  // functions/place_by_paths.sql: and not r.live → and true
+  'place_by_paths/condition-left-out/78debb': 'Equivalent: a live row has no deleted_at.',
+  // functions/plan_import.sql: if found then → if true then
+  'plan_import/branch-always-taken/bf66b8.2': 'Performance only: a second check finds the same faults.',
+  // functions/import_nodes.sql: the fold left out, or smaller
+  'import_nodes/statement-left-out/c39268': 'Performance only: totals count what is not folded yet.',
+  'import_nodes/extreme-swapped/c7d5c6': 'Performance only: totals count what is not folded yet.',
+  // functions/staged_columns.sql: left join pg_type d → join
+  'staged_columns/outer-join-made-inner/652a0f': 'Equivalent: each column that was not dropped has a type.',
+  // functions/staged_columns.sql: and not s.attisdropped → and true
+  'staged_columns/condition-left-out/5a1808.2':
+    'Equivalent: a dropped column has a name that is looked for nowhere.',
+  'staged_columns/condition-left-out/5a1808.3':
+    'Equivalent: a dropped column has a name that is looked for nowhere.',
+  // functions/staged_columns.sql: and s.attnum > 0 → and true
+  'staged_columns/condition-left-out/6f5f43.2':
+    'Equivalent: no column of the schema has the name of a system column.',
+  'staged_columns/condition-left-out/6f5f43.3':
+    'Equivalent: no column of the schema has the name of a system column.',
+  // functions/staged_columns.sql: and t.attname <> all (left_out) → and true
+  'staged_columns/condition-left-out/8d2c5d.2':
+    'Equivalent: a table with one of these columns was refused before.',
+  // functions/staged_columns.sql: the refusal of null
+  'staged_columns/branch-left-out/160df4':
+    'Equivalent: each caller returns before it asks for the columns of null.',
+  'staged_columns/refusal-left-out/16d426':
+    'Equivalent: each caller returns before it asks for the columns of null.',
+  // functions/check_batch.sql: limit 1 left out
+  'check_batch/limit-left-out/7c2df3': 'Equivalent: select into takes the first row.',
+  // functions/take_nodes.sql: select distinct v.node_number → select
+  'take_nodes/distinct-left-out/33cda6': 'Performance only: the numbers are compared, never counted.',
 };
