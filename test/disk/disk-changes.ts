@@ -14,7 +14,7 @@ import { basename, dirname, join } from 'node:path';
 
 /** Changes a directory tree on disk at random, as people and programs do. */
 export class DiskChanges {
-  readonly #names = ['a', 'b', 'c', 'A', 'B', 'img1', 'img2', 'img3', 'x y', 'ö', '~7', 'd'];
+  readonly #names = ['a', 'b', 'c', 'A', 'B', 'img1', 'img2', 'img3', 'x y', 'ö', '~7', 'd', 'no\u0001name'];
 
   constructor(
     readonly root: string,

@@ -20,6 +20,8 @@ export interface Expected {
   readonly missing: ReadonlySet<string>;
   /** Covered nodes that are nowhere, and whose path something else has. */
   readonly deleted: ReadonlySet<string>;
+  /** Where those are when the directories above them have moved. */
+  readonly lastPaths: ReadonlyMap<string, string>;
 }
 
 const parentOf = (path: string) => path.slice(0, Math.max(path.lastIndexOf('/'), 0));
@@ -211,7 +213,7 @@ class Places {
       lastPaths.set(node.id, path);
       (deleted.has(parent) || taken.has(path) ? deleted : missing).add(node.id);
     }
-    return { places: this.places, missing, deleted };
+    return { places: this.places, missing, deleted, lastPaths };
   }
 }
 

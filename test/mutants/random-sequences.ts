@@ -29,7 +29,7 @@ const SEQUENCES: ReadonlyMap<string, Sequences> = new Map([
     'test/disk/disk.slow.test.ts',
     {
       seeds: [1, 2, 3, 4, 5, 6, 7, 8],
-      run: (client, seed) => followDisk(client, { seed, rounds: 6, changes: 60, mountKey: 'disk' }),
+      run: (client, seed) => followDisk(client, { seed, rounds: 3, changes: 60, mountKey: 'disk' }),
     },
   ],
 ]);
