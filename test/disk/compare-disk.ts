@@ -17,6 +17,8 @@ export interface Pass {
   /** When each entry was listed, by its path. */
   readonly moments: ReadonlyMap<string, Date>;
   readonly before: readonly PlacedNode[];
+  /** When those were read. */
+  readonly since: Date;
   readonly expected: Expected;
   /** What it was about to do, if that was listed. */
   readonly planned: readonly PlannedChange[] | undefined;
@@ -36,19 +38,24 @@ export async function compare(sql: Sql, pass: Pass): Promise<readonly string[]> 
     sql,
     `select s.id, s.version, s.superseded_by_journal_id from filestore.snapshots s
      where s.backend_mount_id = $1 and s.valid_to >= $2 and (s.superseded_by_journal_id = any ($3)) is not true`,
-    [pass.finished.backend_mount_id, pass.finished.started_at, pass.finished.journal_entry_ids],
+    [pass.finished.backend_mount_id, pass.since, pass.finished.journal_entry_ids],
   );
   return [
     ...strange.map((version) => `not of the scan: ${JSON.stringify(version)}`),
     ...comparePlan(pass, changes),
     ...compareCounts(pass, changes),
-    ...compareEntries(pass, rows),
-    ...compareStates(pass, rows),
-    ...compareVersions(pass, changes, rows),
+    ...comparePlaces(pass, rows),
     ...(await compareJournal(sql, pass, changes, rows)),
     ...compareWithTruth(pass, rows),
   ];
 }
+
+/** Of the given rows of nodes, which are those of the pass. */
+export const comparePlaces = (pass: Pass, rows: readonly NodeRow[]): readonly string[] => [
+  ...compareEntries(pass, rows),
+  ...compareStates(pass, rows),
+  ...compareVersions(pass, expectChanges(pass), rows),
+];
 
 /** What the scan listed before it was applied is what it had to do. */
 function comparePlan({ planned }: Pass, changes: readonly Change[]): readonly string[] {

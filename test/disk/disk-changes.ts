@@ -31,6 +31,14 @@ export class DiskChanges {
     }
   }
 
+  /** Creates files and directories, so that changes meet each other in a tree of some size. */
+  grow(objects: number): void {
+    for (let made = 0; made < objects; made += 1) {
+      if (made % 3 === 0) this.#on(this.#newPath(), (path) => mkdirSync(path));
+      else this.#create(this.#newPath());
+    }
+  }
+
   readonly #changes: Readonly<Record<string, () => boolean>> = {
     createFile: () => this.#create(this.#newPath()),
     createFiles: () => this.#create(this.#newPath()) && this.#create(this.#newPath()),

@@ -9,6 +9,6 @@ test.each([1, 2, 3, 4, 5, 6, 7, 8])(
   'the catalogue follows a disk that changes at random: seed %i',
   async (seed) => {
     const client = await database().connect();
-    expect(await followDisk(client, { seed, rounds: 6, changes: 60, mountKey: 'disk' })).toEqual([]);
+    expect(await followDisk(client, { seed, rounds: 6, changes: 40, mountKey: 'disk' })).toEqual([]);
   },
 );

@@ -3,28 +3,21 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { mulberry32 } from '../support/mulberry32.ts';
 import { one, type Sql } from '../support/rows/nodes.ts';
-import { applyOnce, applyScan, beginScan, type Entry, recordEntries } from '../support/rows/scans.ts';
+import { applyOnce, applyScan, beginScan, untilOlder } from '../support/rows/scans.ts';
 import { compare, type Pass } from './compare-disk.ts';
-import { DISK_KINDS, type DiskKind, type Listed, listDisk } from './disk.ts';
+import { compareDisturbed } from './compare-disturbed.ts';
+import { DISK_KINDS, type Listed, listDisk } from './disk.ts';
 import { DiskChanges } from './disk-changes.ts';
-import { expectPlaces, type Scope } from './expected.ts';
-import type { PlannedChange } from './expected-changes.ts';
+import { Disturbances } from './disturbances.ts';
+import { type Expected, expectPlaces, type Scope } from './expected.ts';
 import { type PlacedNode, readKnown, rowsOf } from './known-nodes.ts';
+import { applyInParts, type Disk, isImplying, isNameable, listDifferences, record } from './scan-disk.ts';
 
 export interface FollowOptions {
   readonly seed: number;
   readonly rounds: number;
   readonly changes: number;
   readonly mountKey: string;
-}
-
-interface Disk {
-  readonly sql: Sql;
-  readonly mountKey: string;
-  readonly root: string;
-  readonly kind: DiskKind;
-  readonly random: () => number;
-  readonly hasTwins: boolean;
 }
 
 /** Changes a tree on disk at random, scans it round after round, and compares. @returns what differs; empty if nothing does. */
@@ -38,6 +31,7 @@ export async function followDisk(sql: Sql, options: FollowOptions): Promise<read
   // A new plan may find fewer objects with one identity. So each disk has either hard links, or plans that are thrown away.
   const hasTwins = Math.floor(seed / DISK_KINDS.length) % 2 === 0 || kind === 'bucket';
   const changing = new DiskChanges(root, random, hasTwins);
+  changing.grow(30);
   const disk = { sql, mountKey, root, kind, random, hasTwins };
   try {
     for (const key of [mountKey, besideOf(mountKey)]) {
@@ -63,39 +57,72 @@ export async function followDisk(sql: Sql, options: FollowOptions): Promise<read
   }
 }
 
-/** Scans everything, a subtree or one directory, and then the same again. */
+/** Scans everything, a subtree or one directory, and compares. Planning takes most of the time, so that each round does one thing more. */
 async function followOnce(
   disk: Disk,
   round: number,
-  isWhole: boolean,
+  isLast: boolean,
   former: readonly Listed[],
 ): Promise<readonly string[]> {
   const { sql, mountKey, root, kind, random, hasTwins } = disk;
+  // A scan that others disturb is planned again, which not each disk allows.
+  const isDisturbed = round % 3 === 1 && !hasTwins && !isLast;
+  const isThorough = round % 3 === 2 || isLast;
   const all = listDisk(root, kind).map((entry) => withoutSomeValues(entry, disk, round));
-  const good = all.filter(isNameable);
   await changeCatalogue(disk, await readKnown(sql, mountKey));
-  const { id, scope } = await beginAnywhere(disk, isWhole ? '' : anyDirectory(good, random));
+  const isWhole = isDisturbed || isLast;
+  const { id, scope } = await beginAnywhere(
+    disk,
+    isWhole ? '' : anyDirectory(all.filter(isNameable), random),
+  );
   const covered = all.filter(({ path }) => isCovered(path, scope));
   const entries = withImplied(disk, scope, covered.filter(isNameable));
+  if (isThorough) await changePlaced(disk, expectPlaces(await readKnown(sql, mountKey), entries, scope));
+  const { now: since } = await one(sql, "select date_trunc('milliseconds', clock_timestamp()) as now");
   const before = await readKnown(sql, mountKey);
   const expected = expectPlaces(before, entries, scope);
-  // Planning takes most of the time, so that not each round has all.
-  const isThorough = isWhole || round % 3 === 1;
   const finishBeside = isThorough ? await beginBeside(disk, former.filter(isNameable)) : async () => [];
-  const moments = await record(disk, id, scope, covered);
-  const planned = round % 3 === 2 ? undefined : await listDifferences(disk, id);
-  const finished = await applyInParts(disk, id, !hasTwins);
+  const moments = await record(disk, id, scope, covered, isThorough);
+  const others = new Disturbances(sql, mountKey, random);
+  if (isDisturbed) await others.write();
+  const planned = isDisturbed ? undefined : await listDifferences(disk, id);
+  const finished = await applyInParts(disk, id, async () => {
+    if (isDisturbed && random() < 0.3) await others.write();
+    else if (!hasTwins && random() < 0.1) await throwPlanAway(disk, id);
+  });
   const refused = covered.filter(
     (entry) => !isNameable(entry) && (entry.kind === 'file' || !isImplying(disk, scope)),
   );
-  const pass: Pass = { mountKey, scope, entries, refused, moments, before, expected, planned, finished };
+  const pass: Pass = {
+    ...{ mountKey, scope, entries, refused, moments, before, since, expected, planned, finished },
+  };
   const faults = [
-    ...(await compare(sql, pass)),
+    ...(isDisturbed ? await compareDisturbed(sql, pass, others) : await compare(sql, pass)),
     ...(await finishBeside()),
     ...(isThorough ? await compareSecondScan(disk, scope, covered, entries.length) : []),
   ];
   if (faults.length === 0) return [];
-  return [`scan of "${scope.path}"${scope.isRecursive ? '' : ', not below'}`, ...faults];
+  const how = `${scope.isRecursive ? '' : ', not below'}${isDisturbed ? ', disturbed' : ''}`;
+  return [`scan of "${scope.path}"${how}`, ...faults];
+}
+
+/** The next call of apply_scan plans again, as after writes of others. That must not change the result. */
+const throwPlanAway = ({ sql }: Disk, id: string) =>
+  sql.query('update filestore.scans set planned = null where id = $1', [id]);
+
+/**
+ * Writes to nodes that are found, between the beginning of the scan and the listing: the entries are newer. Not to what leaves
+ * a directory that is deleted: that directory stays when something in it was written since the beginning.
+ */
+async function changePlaced(disk: Disk, { places, deleted }: Expected): Promise<void> {
+  const placed = new Set(places.values());
+  const known = await readKnown(disk.sql, disk.mountKey);
+  const doomed = known.filter(({ id }) => deleted.has(id)).map(({ path }) => `${path}/`);
+  const chosen = known.filter(
+    ({ id, path }) => placed.has(id) && !doomed.some((above) => path.startsWith(above)),
+  );
+  await changeCatalogue(disk, chosen);
+  await untilOlder(disk.sql);
 }
 
 /** The key of a mount with the objects of the round before. While a disk is scanned, a scan of this one is at work. */
@@ -146,12 +173,6 @@ async function beginAnywhere(disk: Disk, path: string): Promise<{ id: string; sc
   }
 }
 
-/** Of a bucket, a scan of everything below a path lists only files: they imply the directories. */
-const isImplying = ({ kind }: Disk, { isRecursive }: Scope): boolean => kind === 'bucket' && isRecursive;
-
-/** A name with a control character is no name of a node. */
-const isNameable = ({ path }: Listed): boolean => !/\p{Cc}/u.test(path);
-
 /** Without directories of a bucket that have only files that are refused. */
 const withImplied = (disk: Disk, scope: Scope, entries: readonly Listed[]): readonly Listed[] =>
   entries.filter(
@@ -184,67 +205,6 @@ function withoutSomeValues(entry: Listed, { kind }: Disk, round: number): Listed
   };
 }
 
-/** Records entries in parts. @returns when each path counts as listed: a directory no later than what is in it. */
-async function record(
-  disk: Disk,
-  id: string,
-  scope: Scope,
-  entries: readonly Listed[],
-): Promise<ReadonlyMap<string, Date>> {
-  // A bucket has no directories, only paths that imply them, and common prefixes in a list of one level.
-  const recorded = isImplying(disk, scope) ? entries.filter(({ kind }) => kind === 'file') : entries;
-  const start = scope.path === '' ? 0 : scope.path.length + 1;
-  const { started_at: began } = await one(disk.sql, 'select started_at from filestore.scans where id = $1', [
-    id,
-  ]);
-  const moments = new Map<string, Date>();
-  const parts = 1 + Math.floor(disk.random() * 3);
-  for (let part = 0; part < parts; part += 1) {
-    const { now } = await one(disk.sql, "select date_trunc('milliseconds', clock_timestamp()) as now");
-    const own = recorded.filter((_, at) => at % parts === part);
-    const below = own.map((entry): Entry => ({ ...entry, path: entry.path.slice(start) }));
-    const moment: Date = part === 0 ? began : now;
-    await recordEntries(disk.sql, id, below, '', part === 0 ? null : moment.toISOString());
-    for (const { path } of own) moments.set(path, moment);
-  }
-  for (const { path } of recorded.filter(isNameable)) {
-    const own = moments.get(path) as Date;
-    for (let above = parentOf(path); above !== ''; above = parentOf(above)) {
-      const known = moments.get(above);
-      if (known === undefined || known > own) moments.set(above, own);
-    }
-  }
-  return moments;
-}
-
-const parentOf = (path: string) => path.slice(0, Math.max(path.lastIndexOf('/'), 0));
-
-/** What the scan would do, in pages of random size. */
-async function listDifferences({ sql, random }: Disk, id: string): Promise<readonly PlannedChange[]> {
-  const all: PlannedChange[] = [];
-  for (;;) {
-    const size = 1 + Math.floor(random() * 100);
-    const page = await rowsOf<PlannedChange>(sql, 'select * from filestore.scan_differences($1, $2, $3)', [
-      id,
-      all.at(-1)?.number ?? 0,
-      size,
-    ]);
-    all.push(...page);
-    if (page.length < size) return all;
-  }
-}
-
-/** Applies in batches of random size. Some plans may be thrown away in the middle, which must not change the result. */
-async function applyInParts(disk: Disk, id: string, withNewPlans: boolean) {
-  for (;;) {
-    const state = await applyOnce(disk.sql, id, 1, 1 + Math.floor(disk.random() * 50));
-    if (state.state === 'finished') return state;
-    if (withNewPlans && disk.random() < 0.2) {
-      await disk.sql.query('update filestore.scans set planned = null where id = $1', [id]);
-    }
-  }
-}
-
 /** Nothing has changed since the last scan, so that another one writes nothing but sightings. */
 async function compareSecondScan(disk: Disk, scope: Scope, covered: readonly Listed[], seen: number) {
   const { sql } = disk;
@@ -256,7 +216,7 @@ async function compareSecondScan(disk: Disk, scope: Scope, covered: readonly Lis
   const before = await count();
   const { id } = await beginScan(sql, disk.mountKey, scope);
   await record(disk, id, scope, covered);
-  const finished = await applyInParts(disk, id, false);
+  const finished = await applyInParts(disk, id);
   const after = await count();
   const problems = await rowsOf(sql, 'select * from filestore.check_integrity()');
   const faults = problems.map((problem) => JSON.stringify(problem));

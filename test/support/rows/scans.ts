@@ -30,11 +30,7 @@ export async function beginScan(
   options: ScanOptions = {},
 ): Promise<QueryResultRow> {
   const { path = '', isRecursive = true, pairByContent = false, expireAfter = '1 hour' } = options;
-  const older = `
-    select not exists (
-      select from filestore.nodes where updated_at >= date_trunc('milliseconds', clock_timestamp())
-    ) as older`;
-  await until(async () => (await one(sql, older)).older);
+  await untilOlder(sql);
   return one(sql, "select * from filestore.begin_scan($1, $2, $3, $4, 'ada', $5)", [
     mountKey,
     path,
@@ -42,6 +38,15 @@ export async function beginScan(
     pairByContent,
     expireAfter,
   ]);
+}
+
+/** Waits until the clock of the database is past the moments of all nodes. */
+export async function untilOlder(sql: Sql): Promise<void> {
+  const older = `
+    select not exists (
+      select from filestore.nodes where updated_at >= date_trunc('milliseconds', clock_timestamp())
+    ) as older`;
+  await until(async () => (await one(sql, older)).older);
 }
 
 export async function recordEntries(
