@@ -1,5 +1,6 @@
 import type { QueryResultRow } from 'pg';
 import type { Sql } from '../support/rows/nodes.ts';
+import { compareOrder } from './compare-order.ts';
 import type { Listed } from './disk.ts';
 import { contentOf, type Expected, type Scope } from './expected.ts';
 import { type Change, expectChanges, type PlannedChange } from './expected-changes.ts';
@@ -68,6 +69,7 @@ function comparePlan({ planned }: Pass, changes: readonly Change[]): readonly st
     ...[...listed].filter((line) => !wanted.has(line)).map((line) => `lists "${line}"`),
     ...[...wanted].filter((line) => !listed.has(line)).map((line) => `does not list "${line}"`),
     ...(planned.length === listed.size ? [] : ['lists a change twice']),
+    ...compareOrder(planned),
   ];
 }
 
@@ -86,7 +88,10 @@ function compareCounts(pass: Pass, changes: readonly Change[]): readonly string[
     seen: entries.length + (isTopFound(pass) ? 1 : 0),
   };
   return Object.entries(counts).flatMap(([name, count]) =>
-    Number(finished[name]) === count ? [] : [`${finished[name]} ${name}, expected ${count}`],
+    // A scan that was planned again may count a node twice when it records sightings in several calls.
+    Number(finished[name]) === count || (name === 'seen' && finished.plans > 1)
+      ? []
+      : [`${finished[name]} ${name}, expected ${count}`],
   );
 }
 

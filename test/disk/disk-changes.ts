@@ -44,6 +44,14 @@ export class DiskChanges {
     createFiles: () => this.#create(this.#newPath()) && this.#create(this.#newPath()),
     createDirectory: () => this.#on(this.#newPath(), (path) => mkdirSync(path)),
     write: () => this.#on(this.#file(), (path) => appendFileSync(path, 'more')),
+    // Of the same size, and in a bucket often without another moment.
+    overwrite: () =>
+      this.#on(this.#file(), (path) =>
+        writeFileSync(
+          path,
+          `${this.random()}`.padEnd(lstatSync(path).size, 'o').slice(0, lstatSync(path).size),
+        ),
+      ),
     saveByRenaming: () =>
       this.#on(this.#file(), (path) => {
         writeFileSync(join(this.root, '..', 'saved'), 's'.repeat(this.#number(9)));

@@ -32,13 +32,15 @@ function describe(root: string, path: string, kind: DiskKind): Listed {
     last_modified_at: stat.mtime.toISOString(),
     ...identity,
     ...(stat.isSymbolicLink() && { link_target: readlinkSync(join(root, path)) }),
-    ...(kind === 'bucket' && {
-      content_hash: createHash('md5')
-        .update(readFileSync(join(root, path)))
-        .digest('hex'),
-    }),
+    ...(kind === 'bucket' && { content_hash: digestOf('md5', root, path) }),
+    ...(kind === 'births' && { checksum: `sha256:${digestOf('sha256', root, path)}` }),
   };
 }
+
+const digestOf = (algorithm: string, root: string, path: string): string =>
+  createHash(algorithm)
+    .update(readFileSync(join(root, path)))
+    .digest('hex');
 
 function identityOf(stat: BigIntStats, kind: DiskKind): string {
   const text = (value: bigint) => value.toString(36);

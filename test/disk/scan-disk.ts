@@ -82,12 +82,12 @@ const MOST_CALLS = 300;
 export async function applyInParts(
   { sql, random }: Disk,
   id: string,
-  between: () => Promise<unknown> = async () => undefined,
+  between: (scan: QueryResultRow) => Promise<unknown> = async () => undefined,
 ): Promise<QueryResultRow> {
   for (let calls = 0; calls < MOST_CALLS; calls += 1) {
     const state = await applyOnce(sql, id, 1, 1 + Math.floor(random() * 50));
     if (state.state === 'finished') return state;
-    await between();
+    await between(state);
   }
   throw new Error('The scan does not end.');
 }
