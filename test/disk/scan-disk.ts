@@ -78,14 +78,15 @@ export async function listDifferences({ sql, random }: Disk, id: string): Promis
 /** A scan of a random disk has a few hundred changes. */
 const MOST_CALLS = 300;
 
-/** Applies in batches of random size, and lets others work between two of them. @returns the finished scan. */
+/** Applies in batches of random size, or of one node, and lets others work between two of them. @returns the finished scan. */
 export async function applyInParts(
   { sql, random }: Disk,
   id: string,
   between: (scan: QueryResultRow) => Promise<unknown> = async () => undefined,
 ): Promise<QueryResultRow> {
+  const largest = random() < 0.3 ? 1 : 50;
   for (let calls = 0; calls < MOST_CALLS; calls += 1) {
-    const state = await applyOnce(sql, id, 1, 1 + Math.floor(random() * 50));
+    const state = await applyOnce(sql, id, 1, 1 + Math.floor(random() * largest));
     if (state.state === 'finished') return state;
     await between(state);
   }
