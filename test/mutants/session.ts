@@ -223,7 +223,8 @@ export async function openSession(): Promise<Session> {
           /^test\/((schema|sql|model|disk)\/|cli\/verify-rights)/.test(file) &&
           !EXCLUDED_FILES.includes(file),
       );
-      const isFast = (file: string) => isRandom(file) || !file.endsWith('.slow.test.ts');
+      const isFast = (file: string) =>
+        isRandom(file) || file.includes('/random-') || !file.endsWith('.slow.test.ts');
       return files.filter((file) => isFast(file) === (lane === 'fast')).sort();
     },
     async close() {

@@ -28,14 +28,18 @@ test.each<[what: string, nodes: unknown, message: string]>([
   ['a field of the row', [{ ...sound, tableoid: 5 }], 'the field "tableoid", which a node does not have'],
   ['a long field', [{ ...sound, ['x'.repeat(41)]: 1 }], `the field "${'x'.repeat(40)}", which`],
   ['a name that is a number', [{ ...sound, name: 5 }], 'the name of element 1 is of type number'],
-  ['a name that is a list', [{ ...sound, name: ['f'] }], 'the name of element 1 is of type array'],
+  [
+    'a name that is a list',
+    [{ ...sound, name: ['f'] }],
+    'element 1 has the field "name" with a value of type array',
+  ],
   ['a field and a name', [{ ...sound, name: 5, x: 1 }], 'element 1 ("5") has the field "x"'],
   ['a name and a parent', [{ parent_id: 'x', name: 5 }], 'the name of element 1 is of type number'],
   ['a field and a parent', [{ parent_id: 'x', name: 'f', x: 1 }], 'element 1 ("f") has the field "x"'],
   ['a text as parent', [{ parent_id: 'x', name: 'f' }], 'element 1 ("f") has a parent_id that is not an id'],
   ['a negative parent', [{ parent_id: -1, name: 'f' }], 'has a parent_id that is not an id'],
   ['a huge parent', [{ parent_id: '1'.repeat(19), name: 'f' }], 'has a parent_id that is not an id'],
-  ['a list as parent', [{ parent_id: [1], name: null }], 'element 1 has a parent_id that is not an id'],
+  ['a list as parent', [{ parent_id: [1], name: null }], 'element 1 has the field "parent_id"'],
 ])('a batch with %s is refused with the position of its first fault', async (_, nodes, message) => {
   expect(await create(nodes)).toMatchObject({
     code: 'FS422',
