@@ -156,6 +156,52 @@ test('a live row restores the tombstone that was created at its moment, and no o
   expect(await database().query('select * from filestore.check_integrity()')).toEqual([]);
 });
 
+test('a tombstone without any moment is a tombstone of the mount, even if a live node has its path', async () => {
+  await pass(
+    key,
+    { path: 'f', kind: 'file', deleted_at: MOMENT },
+    { path: 'f', kind: 'file', deleted_at: null },
+  );
+  expect(await pass(key, { path: 'f', kind: 'file', state: 'deleted' })).toBe(0);
+  expect(await nodes('f')).toEqual([
+    ['file', 'deleted', 1],
+    ['file', 'active', 1],
+  ]);
+});
+
+test('a row with an id is the node with that id, whatever others have its path and moments', async () => {
+  const file = { kind: 'file', created_at: MOMENT, deleted_at: null };
+  const dead = { ...file, deleted_at: LATER };
+  await pass(
+    key,
+    { ...dead, id: 10, path: 'f' },
+    { ...dead, id: 11, path: 'g' },
+    { ...file, id: 12, path: 'h' },
+  );
+  expect(
+    await pass(
+      key,
+      { ...dead, id: 20, path: 'f' },
+      { ...file, id: 21, path: 'g', updated_at: '2025-06-06Z' },
+      { ...dead, id: 22, path: 'h' },
+    ),
+  ).toBe(3);
+  expect(
+    await database().query(
+      'select id::int, path, live from filestore.nodes where id between 10 and 22 order by id',
+    ),
+  ).toEqual([
+    { id: 10, path: 'f', live: false },
+    { id: 11, path: 'g', live: false },
+    { id: 12, path: 'h', live: true },
+    { id: 20, path: 'f', live: false },
+    { id: 21, path: 'g', live: true },
+    { id: 22, path: 'h', live: false },
+  ]);
+  const unknown = { kind: 'file', state: 'deleted', deleted_at: null };
+  expect(await pass(key, { ...unknown, id: 30, path: 'f' })).toBe(1);
+});
+
 test('a row without an id is not the node that another row names', async () => {
   const file = { id: null, path: 'f', kind: 'file', created_at: MOMENT };
   await pass(key, { ...file, id: 10, deleted_at: MOMENT }, { ...file, id: 11, deleted_at: LATER });
