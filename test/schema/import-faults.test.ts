@@ -75,6 +75,24 @@ describe('the dry run lists', () => {
       ],
       { 10: 'nodes_cycle_check', 11: 'nodes_cycle_check' },
     ],
+    [
+      'a circle, and what is below it',
+      [
+        { ...named, parent_id: 11 },
+        { ...named, id: 11, parent_id: 10 },
+        { id: 12, parent_id: 11, name: 'f', ...file },
+      ],
+      { 10: 'nodes_cycle_check', 11: 'nodes_cycle_check', 12: 'nodes_cycle_check' },
+    ],
+    [
+      'a missing parent, and what is levels below it',
+      [
+        { ...named, parent_id: 99 },
+        { ...named, id: 11, parent_id: 10 },
+        { id: 12, parent_id: 11, name: 'f', ...file },
+      ],
+      { 10: 'nodes_parent_missing', 11: 'import_parent_refused', 12: 'import_parent_refused' },
+    ],
     ['an id that is given twice', [good, { ...good, path: 'b' }], { 10: 'nodes_pkey' }],
     ['an id outside of the range', [{ ...good, id: 2 ** 45 }], { [2 ** 45]: 'import_id_check' }],
     ['a path with a slash at its end', [{ ...good, path: 'a/' }], { 10: 'nodes_path_check' }],

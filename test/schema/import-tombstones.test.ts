@@ -220,3 +220,33 @@ test('a row without an id is not the node that another row names', async () => {
   expect(await pass(key, { ...dead, id: 20 }, dead)).toBe(1);
   expect(await nodes('g')).toHaveLength(2);
 });
+
+test.each([
+  ['with ids and versions', (row: Row): Row => row],
+  ['of paths alone', ({ id, version, ...row }: Row): Row => row],
+])('a table %s is imported again after a deleted directory in it was created again', async (_, shape) => {
+  const moments = { created_at: MOMENT, updated_at: LATER, deleted_at: LATER };
+  const deleted = [
+    shape({ id: 10, path: 'd', kind: 'directory', version: 2, ...moments }),
+    shape({ id: 11, path: 'd/f', kind: 'file', version: 2, ...moments }),
+  ];
+  const again = { created_at: '2025-06-01Z', updated_at: '2025-06-01Z', deleted_at: null };
+  const created = [
+    shape({ id: 12, path: 'd', kind: 'directory', version: 1, ...again }),
+    shape({ id: 13, path: 'd/f', kind: 'file', version: 1, ...again }),
+  ];
+  await pass(key, ...deleted);
+  const parents = async () =>
+    (
+      await database().query<{ path: string; live: boolean; parent: boolean }>(
+        `select n.path, n.live, p.live as parent
+         from filestore.nodes n join filestore.nodes p on p.id = n.parent_id and p.parent_id is not null order by n.id`,
+      )
+    ).map(({ path, live, parent }) => [path, live, parent]);
+  expect(await pass(key, ...deleted, ...created)).toBe(2);
+  expect(await parents()).toEqual([
+    ['d/f', false, false],
+    ['d/f', true, true],
+  ]);
+  expect(await pass(key, ...deleted, ...created)).toBe(0);
+});
