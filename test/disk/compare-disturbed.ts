@@ -35,7 +35,11 @@ export async function compareDisturbed(
   const own = rows.filter(
     ({ id, path }) => path !== '' && !isRelated(`node ${id}`) && !isRelated(`path ${path}`),
   );
-  return [...lost, ...comparePlaces(quiet, own)];
+  const counts = ['created', 'moved', 'changed', 'found', 'missing', 'deleted', 'skipped', 'seen'];
+  const negative = counts
+    .filter((name) => Number(pass.finished[name]) < 0)
+    .map((name) => `counts less than no ${name}`);
+  return [...lost, ...negative, ...comparePlaces(quiet, own)];
 }
 
 /** Whether an object may depend on what others wrote: by its path, its identity, or the directories above it. */

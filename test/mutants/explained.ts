@@ -1,3 +1,7 @@
+/** Without a condition that only compares the scan of rows of scan_directories. */
+const ONE_SCAN =
+  'Equivalent: scan_directories has rows only inside the transaction that plans a scan, and only of that scan.';
+
 /**
  * Survivors that need no test, each by its id or, for a whole kind, by its name. "Equivalent": no statement can tell the
  * difference. "Performance only": plans and counted instructions catch it instead.
@@ -179,4 +183,37 @@ export const EXPLAINED: Readonly<Record<string, string>> = {
   'check_batch/limit-left-out/7c2df3': 'Equivalent: select into takes the first row.',
   // functions/take_nodes.sql: select distinct v.node_number → select
   'take_nodes/distinct-left-out/33cda6': 'Performance only: the numbers are compared, never counted.',
+  // functions/find_partners.sql: longest <= 0 or not exists (…) → and
+  'find_partners/and/or-swapped/f4c365':
+    'Performance only: the update that follows compares the length of each path again.',
+  // functions that plan a scan: scan_id = scan.id of scan_directories → true
+  'end_scan/condition-left-out/f20fbf': ONE_SCAN,
+  'find_partners/condition-left-out/83c0be': ONE_SCAN,
+  'find_partners/condition-left-out/7c23d8': ONE_SCAN,
+  'find_partners/condition-left-out/7c23d8.2': ONE_SCAN,
+  'find_partners/condition-left-out/334649': ONE_SCAN,
+  'find_partners/condition-left-out/7c23d8.3': ONE_SCAN,
+  'find_partners/condition-left-out/496ccb': ONE_SCAN,
+  'find_partners/condition-left-out/7c23d8.4': ONE_SCAN,
+  'find_partners/condition-left-out/7c23d8.5': ONE_SCAN,
+  'moved_in_nodes/condition-left-out/7c23d8': ONE_SCAN,
+  'place_directories/condition-left-out/f20fbf': ONE_SCAN,
+  'place_directories/condition-left-out/a507f4': ONE_SCAN,
+  'place_directories/condition-left-out/7a98c3': ONE_SCAN,
+  'place_directories/condition-left-out/948635': ONE_SCAN,
+  'place_directories/condition-left-out/7c23d8': ONE_SCAN,
+  'place_directories/condition-left-out/7c23d8.2': ONE_SCAN,
+  'plan_directories/condition-left-out/111d74': ONE_SCAN,
+  'plan_directories/condition-left-out/7c23d8': ONE_SCAN,
+  'plan_directories/condition-left-out/7c23d8.2': ONE_SCAN,
+  'plan_directories/condition-left-out/904aef': ONE_SCAN,
+  'plan_files/condition-left-out/7c23d8': ONE_SCAN,
+  'plan_files/condition-left-out/69520e': ONE_SCAN,
+  'plan_lost_directories/condition-left-out/80ab58': ONE_SCAN,
+  'plan_lost_directories/condition-left-out/101cb4': ONE_SCAN,
+  'plan_lost_directories/condition-left-out/81a936': ONE_SCAN,
+  'plan_lost_directories/condition-left-out/daf0fd': ONE_SCAN,
+  'plan_lost_directories/condition-left-out/8ab329': ONE_SCAN,
+  'plan_scan/condition-left-out/f20fbf': ONE_SCAN,
+  'plan_scan/condition-left-out/f20fbf.2': ONE_SCAN,
 };

@@ -195,6 +195,17 @@ test('a directory does not move when a path below it would become too long: its 
   expect(await states()).toContain('a missing');
 });
 
+test('a directory moves as a whole, also when the paths below another one would become too long', async () => {
+  const deep = Array.from({ length: 12 }, () => 'x'.repeat(200)).join('/');
+  await everything(directory('a', '1'), file(`a/${deep}`, '2'), directory('b', '3'), file('b/y'));
+  const before = await ids();
+  const [longer, long] = ['m'.repeat(250), 'n'.repeat(250)];
+  const found = await everything(directory(longer, '1'), directory(long, '3'), file(`${long}/y`));
+  expect(found).toMatchObject({ moved: '1', created: '1' });
+  const after = await ids();
+  expect([after[long], after[`${long}/y`]]).toEqual([before.b, before['b/y']]);
+});
+
 describe('the journal', () => {
   test('has one entry for a scan, with the counts as its result and the nodes that it changed', async () => {
     await everything(file('a', '1'), file('b', '2'), file('c', '3'), file('same', '4'));
