@@ -108,6 +108,19 @@ describe('the dry run lists', () => {
     ]);
   });
 
+  test('a path in a file of the mount, or in a directory that only another mount has', async () => {
+    const other = await createMount(database(), 's3');
+    await createNode(database(), other, other.rootId, 'd', 'directory');
+    await stage(database(), 'nodes', [file(10, null, 'f')]);
+    await importAll();
+    await stage(
+      database(),
+      'nodes',
+      ['f/x', 'd/x'].map((path, at) => ({ id: 11 + at, path, kind: 'file' })),
+    );
+    expect(await faults()).toEqual([11, 12].map((id) => [id, 'nodes_parent_missing']));
+  });
+
   test('a deleted directory that holds nodes of services, and what would be moved or created in it', async () => {
     await stage(database(), 'nodes', [
       directory(10, null, 'held'),
