@@ -161,7 +161,9 @@ export const EXPLAINED: Readonly<Record<string, string>> = {
   'import_nodes/extreme-swapped/c7d5c6': 'Performance only: totals count what is not folded yet.',
   // functions/staged_columns.sql: left join pg_type d → join
   'staged_columns/outer-join-made-inner/652a0f': 'Equivalent: each column that was not dropped has a type.',
-  // functions/staged_columns.sql: and not s.attisdropped → and true
+  // functions/staged_columns.sql and stage_nodes.sql: and not s.attisdropped → and true
+  'stage_nodes/condition-left-out/f9b9e9':
+    'Equivalent: a dropped column has a name that is looked for nowhere.',
   'staged_columns/condition-left-out/5a1808.2':
     'Equivalent: a dropped column has a name that is looked for nowhere.',
   'staged_columns/condition-left-out/5a1808.3':
