@@ -218,4 +218,7 @@ export const EXPLAINED: Readonly<Record<string, string>> = {
   'plan_lost_directories/condition-left-out/8ab329': ONE_SCAN,
   'plan_scan/condition-left-out/f20fbf': ONE_SCAN,
   'plan_scan/condition-left-out/f20fbf.2': ONE_SCAN,
+  // functions/plan_import.sql: not isfinite(o.deleted_at) → false
+  'plan_import/condition-left-out/fa98e3':
+    'Equivalent: infinity is in the future, and is_sound has refused -infinity with the same reason.',
 };
