@@ -10,6 +10,7 @@ import { applyOnce, beginScan, type Entry, readStates, recordEntries, scan } fro
 import { until } from '../support/until.ts';
 import { listDisk } from './disk.ts';
 import { DiskChanges } from './disk-changes.ts';
+import { isNameable } from './scan-disk.ts';
 
 const database = databaseForEachTest();
 let folder: string;
@@ -96,7 +97,12 @@ test.each([1, 2, 3])(
     const entries = listDisk(root);
     await scan(admin, 'disk', entries);
     const active = (await readStates(admin, 'disk')).filter((line) => line.endsWith(' active'));
-    expect(active.sort()).toEqual(entries.map(({ path }) => `${path} active`).sort());
+    expect(active.sort()).toEqual(
+      entries
+        .filter(isNameable)
+        .map(({ path }) => `${path} active`)
+        .sort(),
+    );
     expect(await database().query('select * from filestore.check_integrity()')).toEqual([]);
     expect(await scan(admin, 'disk', entries)).toMatchObject({
       created: '0',
