@@ -76,8 +76,7 @@ export class PathTable {
       this.pick(['', ...live.filter(({ kind }) => kind === 'directory').map(({ path }) => `${path}/`)]) ?? '';
     const kind = this.random() < 0.3 ? 'directory' : 'file';
     const path = `${above}${kind[0]}${Math.floor(this.random() * 4)}`;
-    // A directory keeps its row, so that a tombstone has one directory only.
-    if (this.isTaken(path) || (kind === 'directory' && this.rows.some((row) => row.path === path))) return;
+    if (this.isTaken(path)) return;
     const moments = { created: this.now, updated: this.now, deleted: null };
     this.rows.push({ path, kind, ...moments, size: 0, isGone: false });
   }
