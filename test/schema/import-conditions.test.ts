@@ -105,7 +105,7 @@ describe('an import is refused', () => {
 });
 
 describe('an import', () => {
-  test('takes temporary tables, and tables of other schemas with the names of its own', async () => {
+  test('takes temporary tables, and tables of other schemas with the names that imports use', async () => {
     const owner = await database().connect();
     await owner.query(
       "create temporary table filestore_import_mine as select 'f'::text as path, 'file'::text as kind",
