@@ -1,6 +1,7 @@
 import type { Client } from 'pg';
 import { beforeAll, expect, test } from 'vitest';
 import { databaseForFile } from '../support/databases/test-database.ts';
+import { keepStatistics } from '../support/rows/large-tables.ts';
 import { createMount, foldAll, one } from '../support/rows/nodes.ts';
 
 const FILES = 20_000;
@@ -13,7 +14,7 @@ let rootId: string;
 beforeAll(async () => {
   client = await database().connect();
   ({ rootId } = await createMount(client));
-  await client.query('alter table filestore.nodes set (autovacuum_enabled = off)');
+  await keepStatistics(database());
   await client.query(
     `insert into filestore.nodes (backend_mount_id, parent_id, name, kind)
      select backend_mount_id, id, unnest(array['a', 'b', 'c', 'empty']), 'directory' from filestore.nodes`,

@@ -125,7 +125,7 @@ test('no statement reads ten times more with missing or outdated statistics, or 
 
 test('nor where one directory has half of all nodes', async () => {
   await crowd();
-  // Else it depends on autovacuum how many pages a count of so many children reads.
+  // Else a count of so many children reads each of their pages.
   await database().query('vacuum filestore.nodes');
   const readings = [...(await readAll('outdated'))];
   await database().query('analyze');

@@ -4,12 +4,28 @@ import { createMount, type Mount, one } from './nodes.ts';
 
 export const ENTRIES = 300_000;
 
+/** Turns autovacuum off: plans, and how often they read an index, would depend on when it last analyzed a table. */
+export async function keepStatistics(database: TestDatabase): Promise<void> {
+  await database.query(`
+    do $$
+    declare
+      table_name regclass;
+    begin
+      for table_name in
+        select oid from pg_class where relnamespace = 'filestore'::regnamespace and relkind = 'r'
+      loop
+        execute format('alter table %s set (autovacuum_enabled = off)', table_name);
+      end loop;
+    end $$`);
+}
+
 /**
  * Fills the journal with entries of the past, most of them of mounts 1 and 2 and three commands. Mount 3, the command
  * scan and canceled entries are rare and old. Mount 5 and the command upload are frequent and old. One entry in 200
  * failed, and the last 50 are unfinished.
  */
 export async function loadLargeJournal(database: TestDatabase): Promise<void> {
+  await keepStatistics(database);
   const client = await database.connectAsSuperuser();
   // Without triggers: they refuse entries of the past.
   await client.query('set session_replication_role = replica');
@@ -48,6 +64,7 @@ export const FILES = 300_000;
  * the load would take a minute. So the totals do not include them.
  */
 export async function loadLargeTree(database: TestDatabase): Promise<Mount> {
+  await keepStatistics(database);
   const mount = await createMount(database, 's3');
   await database.query(
     `insert into filestore.nodes (backend_mount_id, parent_id, name, kind)
