@@ -40,14 +40,11 @@ export function expectChanges({ scope, entries, refused, before, expected }: Pas
     const action = isThere ? changeOf(node, entry) : 'move';
     return action === undefined ? [] : [{ action, kind, path, from_path: node.path, node_id: node.id }];
   });
-  const isLost = (id: string) => expected.missing.has(id) || expected.deleted.has(id);
   const lost = before.flatMap((node): readonly Change[] => {
     const isDeleted = expected.deleted.has(node.id);
     if (!isDeleted && (node.isMissing || !expected.missing.has(node.id))) return [];
     const action = isDeleted ? 'delete' : 'missing';
-    // A file is listed with its old path if its directory is lost too.
-    const isAlone = node.kind === 'directory' || !isLost(node.parentId ?? '');
-    const path = isAlone ? (expected.lastPaths.get(node.id) ?? node.path) : node.path;
+    const path = expected.lastPaths.get(node.id) ?? node.path;
     return [{ action, kind: node.kind, path, from_path: node.path, node_id: node.id }];
   });
   // Of the scanned directory, only its state is known.

@@ -69,7 +69,13 @@ export function contentAfter(node: NodeContent, entry: Entry): NodeContent {
     (node.checksum !== null && isAnother(given.checksum, node.checksum)) ||
     (node.backend_identity !== null && isAnother(given.backend_identity, node.backend_identity));
   const kept = isOther
-    ? { last_modified_at: null, content_hash: null, checksum: null, backend_identity: null }
+    ? {
+        last_modified_at: null,
+        content_hash: null,
+        checksum: null,
+        storage_class: null,
+        backend_identity: null,
+      }
     : node;
   return {
     state: isMissing || isOther ? 'active' : node.state,
@@ -79,7 +85,7 @@ export function contentAfter(node: NodeContent, entry: Entry): NodeContent {
     backend_identity: given.backend_identity ?? kept.backend_identity,
     content_hash: given.content_hash ?? kept.content_hash,
     checksum: given.checksum ?? kept.checksum,
-    storage_class: given.storage_class ?? node.storage_class,
+    storage_class: given.storage_class ?? kept.storage_class,
   };
 }
 

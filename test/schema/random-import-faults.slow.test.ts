@@ -25,11 +25,11 @@ import {
 const database = importDatabaseForEachTest();
 const list = COLUMNS.map((name) => `n.${name}`).join(', ');
 
-// A version without a number is listed with the default, and an entry has none.
+// A node without a version is listed with the default, and a version without a number with none.
 const show = (rows: readonly (readonly [staged: string, row: Row, reason: string])[]) =>
   rows
     .map(([staged, { id = null, version }, reason]) =>
-      [staged, id, staged === 'entries' ? '' : (version ?? 1), reason].join(' '),
+      [staged, id, staged === 'nodes' ? (version ?? 1) : version, reason].join(' '),
     )
     .sort();
 const listed = async (tables: string) =>
