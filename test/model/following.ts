@@ -22,7 +22,13 @@ export function followEntry(node: Pick<Node, 'kind' | 'content' | 'state'>, entr
       isAnother(given.content_hash, old.content_hash) ||
       (old.backend_identity !== null && isAnother(given.backend_identity, old.backend_identity)));
   const forgotten = isOther
-    ? { last_modified_at: null, content_hash: null, checksum: null, backend_identity: null }
+    ? {
+        last_modified_at: null,
+        content_hash: null,
+        checksum: null,
+        storage_class: null,
+        backend_identity: null,
+      }
     : {};
   return {
     content: { ...old, ...forgotten, ...given },
