@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { readCatalog } from '../../src/catalog/read.ts';
-import { migrationStatus, pendingMigrations, runMigrations, verifySchema } from '../../src/index.ts';
+import { runMigrations, verifySchema } from '../../src/index.ts';
 import { OTHER_VALUES, setOnDatabase } from '../support/databases/database-settings.ts';
 import { databaseForEachTest, databaseForFile } from '../support/databases/test-database.ts';
 
@@ -20,17 +20,3 @@ test.each(Object.entries(OTHER_VALUES))(
     expect(await readCatalog(await database().connect())).toEqual(await readCatalog(await plain().connect()));
   },
 );
-
-// A server that has just started a process for a session needs more than a millisecond for its first queries.
-test.each([1, 5, 20])('a limit of %d ms for a statement does not end any command', async (limitMs) => {
-  await setOnDatabase(database(), { statement_timeout: `${limitMs}ms` });
-  const env = { DATABASE_URL: database().url };
-  expect(await migrationStatus({ env })).toMatchObject({ state: 'empty' });
-  expect(await pendingMigrations({ env })).not.toEqual([]);
-  expect(await runMigrations({ env })).toMatchObject({ schema: { state: 'same' } });
-  const url = new URL(database().url);
-  url.searchParams.set('options', `-c statement_timeout=${limitMs}ms`);
-  for (let time = 0; time < 10; time += 1) {
-    expect(await verifySchema({ connectionString: url.href })).toMatchObject({ state: 'same' });
-  }
-});
