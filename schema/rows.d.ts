@@ -812,7 +812,7 @@ export interface CanonicalPathRow {
   canonical_path: string | null;
 }
 
-/** A row of "select * from filestore.check_access(…)". The rights on the schema that differ from the recorded levels: granted by hand to a role or to PUBLIC, granted on the bookkeeping of migrations or with grant option, held as a superuser or by membership in another role, missing, or no longer renewed by migrations. Also roles and settings that may switch triggers off, levels whose role was dropped or replaced by another role of its name, and objects whose owner is not that of the schema. No row means that every role has exactly the rights of its level, and migrations renew them. */
+/** A row of "select * from filestore.check_access(…)". The rights on the schema that differ from the recorded levels: granted by hand to a role or to PUBLIC, granted on the bookkeeping of migrations or with grant option, held as a superuser or by membership in another role, missing, or no longer renewed by migrations. Also roles and settings that may switch triggers off, levels whose role was dropped or replaced by another role of its name, or owns the schema or the database, and objects whose owner is not that of the schema. No row means that every role has exactly the rights of its level, and migrations renew them. */
 export interface CheckAccessRow {
   problem: string | null;
   role_name: string | null;
@@ -898,7 +898,7 @@ export type FindByChecksumRow = NodeRow;
 /** A row of "select * from filestore.finish_command(…)". Records how a command ended and returns its entry: succeeded with a result, failed with an error, or canceled. Record success in the transaction of the work, as its last statement. Record a failure in a separate transaction, after the work rolled back. Repeating the call with the same outcome changes nothing. FS404 when there is no such entry, FS409 when it ended otherwise. */
 export type FinishCommandRow = JournalEntryRow;
 
-/** A row of "select * from filestore.fold_rollups(…)". Adds at most max_deltas pending deltas, of at most 100 mounts, to the totals of every directory above them, and returns how many; 0 when none are left, or another fold has locked them. The totals that filestore.directory_totals returns do not change: reading them becomes cheaper. */
+/** A row of "select * from filestore.fold_rollups(…)". Adds at most max_deltas pending deltas, of at most 100 mounts, to the totals of every directory above them, and returns how many; 0 when none are left, or another fold has locked them. A mount whose tree others have locked is left to the next call, unless all are. The totals that filestore.directory_totals returns do not change: reading them becomes cheaper. */
 export interface FoldRollupsRow {
   fold_rollups: number | null;
 }
@@ -991,7 +991,7 @@ export type NodesByIdRow = NodeRow;
 /** A row of "select * from filestore.nodes_by_path(…)". The live nodes at the given paths of a mount, in the order of the paths, which need not be canonical. With with_deleted, also the tombstone that was deleted last where no live node is. No row for a path without a node, or null. FS404 when the mount does not exist, FS422 when a path is not valid, or there are more than 10000. */
 export type NodesByPathRow = NodeRow;
 
-/** A row of "select * from filestore.prune_history(…)". Removes at most batch superseded versions of live nodes that ended longer than older_than ago, the oldest of each node first, and returns how many. Each node keeps its newest keep_versions superseded versions. Repeat it until it returns 0. backend_mounts.history_horizon is the moment up to which versions were removed. Leaves out mounts that move or are being erased, and what was written since the oldest running scan began. */
+/** A row of "select * from filestore.prune_history(…)". Removes at most batch superseded versions of live nodes that ended longer than older_than ago, the oldest of each node first, and returns how many. Each node keeps its newest keep_versions superseded versions. Repeat it until it returns 0. backend_mounts.history_horizon is the moment up to which versions were removed. Leaves out mounts that move, are being erased, or are locked by others, and what was written since the oldest running scan began. */
 export interface PruneHistoryRow {
   prune_history: number | null;
 }
@@ -1001,7 +1001,7 @@ export interface PruneJournalRow {
   prune_journal: number | null;
 }
 
-/** A row of "select * from filestore.purge_deleted(…)". Removes at most batch tombstones whose last change is longer than older_than ago, with their history, the oldest and deepest first, and returns how many. One call takes at most 100 mounts. Repeat it until it returns 0. Skips directories that have pending deltas. */
+/** A row of "select * from filestore.purge_deleted(…)". Removes at most batch tombstones whose last change is longer than older_than ago, with their history, the oldest and deepest first, and returns how many. One call takes at most 100 mounts, and leaves those to the next call whose trees others have locked, except for the first one. Repeat it until it returns 0. Skips directories that have pending deltas. */
 export interface PurgeDeletedRow {
   purge_deleted: number | null;
 }

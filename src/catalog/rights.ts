@@ -43,11 +43,22 @@ select
       'revoke %s from %I', c.object, c.role_name
     )
     when 'superuser' then pg_catalog.format('alter role %s nosuperuser', c.object)
+    when 'owner beyond its level' then pg_catalog.format(
+      'alter %s %s owner to %I',
+      c.kind,
+      c.object,
+      (
+        select pg_catalog.pg_get_userbyid(t.relowner)
+        from pg_catalog.pg_class t where t.oid = 'filestore.nodes'::pg_catalog.regclass
+      )
+    )
     when 'may grant itself roles' then pg_catalog.format('alter role %s nocreaterole', c.object)
     when 'may switch triggers off' then pg_catalog.format(
-      'revoke set on parameter %s from %I', c.object, c.role_name
+      'revoke set, alter system on parameter %s from %I', c.object, c.role_name
     )
-    when 'triggers switched off' then pg_catalog.format('alter %s reset session_replication_role', c.object)
+    when 'triggers switched off' then pg_catalog.format(
+      'alter %s reset session_replication_role', case c.object when 'this session' then 'system' else c.object end
+    )
     when 'owned by another role' then pg_catalog.format(
       'alter %s %s owner to %I',
       case c.kind when 'function' then 'routine' else c.kind end,
@@ -144,9 +155,20 @@ function describe({ problem, role, level, privilege, kind, object, columns, reme
         `role "${role}" has CREATEROLE, so it may do more than its level ${level} allows.`,
         `Change it: ${remedy}`,
       );
+    case 'owner beyond its level':
+      return paragraph(
+        `role "${role}" owns the ${kind} ${object}, so it may do more than its level ${level} allows.`,
+        `Give it another owner: ${remedy}`,
+      );
     case 'may switch triggers off':
       return `role "${role}" may set ${object}, which switches all guards off. Revoke it: ${remedy}`;
     case 'triggers switched off':
+      if (object === 'this session') {
+        return paragraph(
+          'session_replication_role is "replica" here, by the settings of the server or the options of the connection,',
+          `so no guard works in such sessions. Remove it there: ${remedy}`,
+        );
+      }
       return paragraph(
         `session_replication_role is "replica" for ${object}, so no guard works in these sessions.`,
         `Change it: ${remedy}`,

@@ -25,6 +25,8 @@ const EXPIRED = 'expired';
 
 /** A code, and not a text that may have a secret. */
 const CODE = /^\w{1,64}$/;
+/** A name that the journal can store, as those of classes are. */
+const NAME = /^[\w$. :[\]-]{1,100}$/;
 
 /** The description of an error for the journal. The texts that `add` returns replace those of the default. */
 export function describeError(
@@ -48,7 +50,8 @@ function defaultDescription(error: unknown): ErrorDescription {
   if (error instanceof FilestoreError && error.cause === undefined) {
     return { name: error.name, message: error.message, code: known };
   }
-  return { name: error instanceof Error ? error.name : typeof error, code: known };
+  const name = error instanceof Error && NAME.test(error.name) ? error.name : undefined;
+  return { name: name ?? (error instanceof Error ? 'Error' : typeof error), code: known };
 }
 
 /** The error in an entry that failed or was canceled, whichever program wrote it. */

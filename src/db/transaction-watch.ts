@@ -9,6 +9,8 @@ const BEGINS: ReadonlySet<string> = new Set(['BEGIN', 'START TRANSACTION']);
 export class TransactionWatch {
   readonly #client: ClientBase;
   #abortedBy: DatabaseError | undefined;
+  /** Errors whose statements were undone by a savepoint. */
+  readonly #undone = new Set<unknown>();
   #ends = 0;
   #expectedEnds = 0;
   /** After the last message. Old versions of pg do not tell it. */
@@ -38,6 +40,20 @@ export class TransactionWatch {
     return this.#abortedBy;
   }
 
+  /** The error of the server for which the work failed: the one that aborted it, or one that a savepoint undid and the work threw on. */
+  failedBy(thrown: unknown): DatabaseError | undefined {
+    if (this.#abortedBy !== undefined) return this.#abortedBy;
+    // Causes can form a ring.
+    for (
+      let error = thrown, depth = 0;
+      error instanceof Error && depth < 10;
+      error = error.cause, depth += 1
+    ) {
+      if (this.#undone.has(error)) return error as DatabaseError;
+    }
+    return undefined;
+  }
+
   /** Before each statement of withTransaction that ends the transaction. */
   expectEnd(): void {
     this.#expectedEnds += 1;
@@ -65,7 +81,10 @@ export class TransactionWatch {
   readonly #noteStatus = ({ status }: { readonly status: string }) => {
     this.#status = status;
     // After "rollback to savepoint", the transaction is sound again.
-    if (status === 'T') this.#abortedBy = undefined;
+    if (status === 'T') {
+      if (this.#abortedBy !== undefined) this.#undone.add(this.#abortedBy);
+      this.#abortedBy = undefined;
+    }
     if (status === 'I' || this.#hasEnded) this.#ends += 1;
     this.#hasRolledBack = false;
     this.#hasEnded = false;

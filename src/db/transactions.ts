@@ -72,7 +72,7 @@ async function repeatTransaction<T>(run: Run<T>, retries: number): Promise<T> {
         return await runTransaction(client, run, watch);
       } catch (error) {
         if (watch.hasEndedEarly()) throw endedError(error);
-        if (left <= 0 || !isRepeatable(watch.abortedBy())) throw error;
+        if (left <= 0 || !isRepeatable(watch.failedBy(error))) throw error;
       } finally {
         watch.end();
       }

@@ -265,7 +265,7 @@ const CHECK_ACCESS: SqlFunction = {
   parameters: {},
 };
 
-/** The rights on the schema that differ from the recorded levels: granted by hand to a role or to PUBLIC, granted on the bookkeeping of migrations or with grant option, held as a superuser or by membership in another role, missing, or no longer renewed by migrations. Also roles and settings that may switch triggers off, levels whose role was dropped or replaced by another role of its name, and objects whose owner is not that of the schema. No row means that every role has exactly the rights of its level, and migrations renew them. May be called by readers, services and operators. */
+/** The rights on the schema that differ from the recorded levels: granted by hand to a role or to PUBLIC, granted on the bookkeeping of migrations or with grant option, held as a superuser or by membership in another role, missing, or no longer renewed by migrations. Also roles and settings that may switch triggers off, levels whose role was dropped or replaced by another role of its name, or owns the schema or the database, and objects whose owner is not that of the schema. No row means that every role has exactly the rights of its level, and migrations renew them. May be called by readers, services and operators. */
 export function checkAccess(client: SqlClient): Promise<readonly CheckAccessRow[]> {
   return callForAll(client, CHECK_ACCESS, {});
 }
@@ -677,7 +677,7 @@ const FOLD_ROLLUPS: SqlFunction = {
   },
 };
 
-/** Adds at most max_deltas pending deltas, of at most 100 mounts, to the totals of every directory above them, and returns how many; 0 when none are left, or another fold has locked them. The totals that filestore.directory_totals returns do not change: reading them becomes cheaper. May be called by services and operators. */
+/** Adds at most max_deltas pending deltas, of at most 100 mounts, to the totals of every directory above them, and returns how many; 0 when none are left, or another fold has locked them. A mount whose tree others have locked is left to the next call, unless all are. The totals that filestore.directory_totals returns do not change: reading them becomes cheaper. May be called by services and operators. */
 export function foldRollups(client: SqlClient, args: FoldRollupsArguments = {}): Promise<number> {
   return callForOne(client, FOLD_ROLLUPS, args);
 }
@@ -1211,7 +1211,7 @@ const PRUNE_HISTORY: SqlFunction = {
   },
 };
 
-/** Removes at most batch superseded versions of live nodes that ended longer than older_than ago, the oldest of each node first, and returns how many. Each node keeps its newest keep_versions superseded versions. Repeat it until it returns 0. backend_mounts.history_horizon is the moment up to which versions were removed. Leaves out mounts that move or are being erased, and what was written since the oldest running scan began. May be called by operators. */
+/** Removes at most batch superseded versions of live nodes that ended longer than older_than ago, the oldest of each node first, and returns how many. Each node keeps its newest keep_versions superseded versions. Repeat it until it returns 0. backend_mounts.history_horizon is the moment up to which versions were removed. Leaves out mounts that move, are being erased, or are locked by others, and what was written since the oldest running scan began. May be called by operators. */
 export function pruneHistory(client: SqlClient, args: PruneHistoryArguments): Promise<number> {
   return callForOne(client, PRUNE_HISTORY, args);
 }
@@ -1253,7 +1253,7 @@ const PURGE_DELETED: SqlFunction = {
   },
 };
 
-/** Removes at most batch tombstones whose last change is longer than older_than ago, with their history, the oldest and deepest first, and returns how many. One call takes at most 100 mounts. Repeat it until it returns 0. Skips directories that have pending deltas. May be called by operators. */
+/** Removes at most batch tombstones whose last change is longer than older_than ago, with their history, the oldest and deepest first, and returns how many. One call takes at most 100 mounts, and leaves those to the next call whose trees others have locked, except for the first one. Repeat it until it returns 0. Skips directories that have pending deltas. May be called by operators. */
 export function purgeDeleted(client: SqlClient, args: PurgeDeletedArguments): Promise<number> {
   return callForOne(client, PURGE_DELETED, args);
 }

@@ -166,7 +166,7 @@ describe('rights of roles', () => {
         `role "${name}" has TRIGGER on table graphile_migrate.migrations, which only the role that migrates needs. Revoke it: revoke trigger on table graphile_migrate.migrations from ${name}`,
         `role "${name}" has GRANT OPTION FOR SELECT on table filestore.nodes, beyond its level service. Revoke it: revoke grant option for select on table filestore.nodes from ${name} cascade`,
         `role "${name}" is a member of role pg_execute_server_program, by which it may do more than its level service allows. Revoke it: revoke pg_execute_server_program from ${name}`,
-        `role "${name}" may set session_replication_role, which switches all guards off. Revoke it: revoke set on parameter session_replication_role from ${name}`,
+        `role "${name}" may set session_replication_role, which switches all guards off. Revoke it: revoke set, alter system on parameter session_replication_role from ${name}`,
         `session_replication_role is "replica" for role ${name}, so no guard works in these sessions. Change it: alter role ${name} reset session_replication_role`,
         ...(Number(version) < 160_000
           ? [

@@ -73,6 +73,12 @@ describe('a failure', () => {
       { name: 'Error' },
       /^command fail failed \(journal entry/,
     ],
+    [
+      'a name that the journal cannot store',
+      Object.assign(new Error('a'), { name: 'the secret\0' }),
+      { name: 'Error' },
+      /^command fail failed \(journal entry/,
+    ],
     ['a text', 'secret', { name: 'string' }, /^command fail failed \(/],
   ])('of %s is recorded without its text', async (_, error, recorded, message) => {
     await expect(fail(error)).rejects.toBe(error);

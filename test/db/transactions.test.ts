@@ -271,6 +271,26 @@ describe('with retries, withTransaction runs its callback again', () => {
     expect(result).toBe(2);
   });
 
+  test.each<[string, (error: unknown) => unknown]>([
+    ['as it is', (error) => error],
+    ['as the cause of another one', (cause) => new Error('cannot look', { cause })],
+  ])('after an error that a savepoint undid, and the callback threw on %s', async (_, wrap) => {
+    let runs = 0;
+    const result = await withTransaction(
+      async (client) => {
+        runs += 1;
+        if (runs === 1) {
+          await withSavepoint(client, () => raise(client, '40P01')).catch((error: unknown) => {
+            throw wrap(error);
+          });
+        }
+        return runs;
+      },
+      { retries: 1 },
+    );
+    expect(result).toBe(2);
+  });
+
   test('but not after an error of the callback that follows one that a savepoint undid', async () => {
     let runs = 0;
     const work = withTransaction(

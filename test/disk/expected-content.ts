@@ -60,14 +60,15 @@ export function contentAfter(node: NodeContent, entry: Entry): NodeContent {
       backend_identity: given.backend_identity ?? node.backend_identity,
     };
   }
+  const differs = (names: readonly (keyof NodeContent)[]) =>
+    names.some((name) => differ(given[name], node[name]));
+  const isProved = (['content_hash', 'checksum'] as const).some(
+    (name) => given[name] !== null && given[name] === node[name],
+  );
   const isOther =
-    given.size_bytes !== node.size_bytes ||
     given.link_target !== node.link_target ||
-    isAnother(given.last_modified_at, node.last_modified_at) ||
-    isAnother(given.content_hash, node.content_hash) ||
-    // These may be unknown so far: then they are only adopted.
-    (node.checksum !== null && isAnother(given.checksum, node.checksum)) ||
-    (node.backend_identity !== null && isAnother(given.backend_identity, node.backend_identity));
+    differs(['size_bytes', 'content_hash', 'checksum']) ||
+    (!isProved && differs(['last_modified_at', 'backend_identity']));
   const kept = isOther
     ? {
         last_modified_at: null,
@@ -92,5 +93,6 @@ export function contentAfter(node: NodeContent, entry: Entry): NodeContent {
 const momentOf = ({ last_modified_at: moment }: Entry): Date | null =>
   moment === undefined ? null : new Date(moment);
 
-const isAnother = (given: Date | string | null, old: Date | string | null): boolean =>
-  given !== null && textOf(given) !== textOf(old);
+/** What the node or the entry lacks is unknown, and not different. */
+const differ = (given: Date | string | null, old: Date | string | null): boolean =>
+  given !== null && old !== null && textOf(given) !== textOf(old);

@@ -15,12 +15,15 @@ export function followEntry(node: Pick<Node, 'kind' | 'content' | 'state'>, entr
       ...(entry.content_hash !== undefined && { content_hash: entry.content_hash }),
     }),
   };
+  // A content with an equal hash is the same, however it came there.
+  const isProved = given.content_hash !== undefined && given.content_hash === old.content_hash;
   const isOther =
     entry.kind === 'file' &&
     (given.size_bytes !== old.size_bytes ||
-      isAnother(given.last_modified_at, old.last_modified_at) ||
       isAnother(given.content_hash, old.content_hash) ||
-      (old.backend_identity !== null && isAnother(given.backend_identity, old.backend_identity)));
+      (!isProved &&
+        (isAnother(given.last_modified_at, old.last_modified_at) ||
+          isAnother(given.backend_identity, old.backend_identity))));
   const forgotten = isOther
     ? {
         last_modified_at: null,
@@ -36,8 +39,9 @@ export function followEntry(node: Pick<Node, 'kind' | 'content' | 'state'>, entr
   };
 }
 
+/** What one of them lacks is unknown, and not different. */
 const isAnother = (given: string | null | undefined, old: string | null): boolean =>
-  given !== undefined && given !== old;
+  given !== undefined && given !== null && old !== null && given !== old;
 
 export const isSame = (one: Followed, other: Followed): boolean =>
   one.state === other.state &&

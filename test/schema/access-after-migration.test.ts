@@ -91,6 +91,7 @@ const CALLS: Readonly<Record<string, string>> = {
   holds_secret: `filestore.holds_secret('x')`,
   is_small_json: `filestore.is_small_json('{}', 2)`,
   has_long_values: `filestore.has_long_values('{}')`,
+  has_long_zeros: `filestore.has_long_zeros('{}')`,
   holds_mount: `filestore.holds_mount(1)`,
   is_sound: 'filestore.is_sound(n) from filestore.nodes n',
   is_sound_entry: 'filestore.is_sound_entry(j) from filestore.journal_entries j',

@@ -13,6 +13,7 @@ const VALUES = [
   [LONG_NUMBER, 'a number of more than 30 digits'],
   ['-1e30', 'a number of more than 30 digits'],
   ['1e-16383', 'a number of more than 30 digits'],
+  ['0e-16383', 'a number of more than 30 digits'],
 ] as const;
 
 /** Columns that a JSON argument gives, other than those of type jsonb. */

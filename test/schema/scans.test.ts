@@ -1,7 +1,15 @@
 import type { Client } from 'pg';
 import { describe, expect, test } from 'vitest';
 import { diskForEachTest } from '../support/rows/scanned-disks.ts';
-import { beginScan, differences, directory, file, recordEntries, scan } from '../support/rows/scans.ts';
+import {
+  beginScan,
+  differences,
+  directory,
+  type Entry,
+  file,
+  recordEntries,
+  scan,
+} from '../support/rows/scans.ts';
 
 let service: Client;
 let key: string;
@@ -223,6 +231,26 @@ describe('a node that is not found', () => {
     ]);
     await scan(service, key, [file('a', '1', 10), file('b', '2', 11)]);
     expect(await states()).toEqual(['a inconsistent', 'b active']);
+  });
+
+  const HASH = { content_hash: 'h' };
+  const EARLIER = { last_modified_at: '2024-01-01T00:00:00.000Z' };
+  const LATER = { last_modified_at: '2024-02-01T00:00:00.000Z' };
+  test.each<[what: string, stored: Partial<Entry>, entry: Partial<Entry>, isKept: boolean]>([
+    ['was uploaded without a moment, a hash and an identity', {}, { ...HASH, ...LATER }, true],
+    ['was written again with an equal hash', { ...HASH, ...EARLIER }, { ...HASH, ...LATER }, true],
+    ['has another hash', { ...HASH, ...EARLIER }, { content_hash: 'other', ...EARLIER }, false],
+    ['has no hash and another moment', EARLIER, LATER, false],
+  ])('of a file that %s: the checksum stays: %s, %s, %s', async (_, stored, entry, isKept) => {
+    const checksum = `sha256:${'0'.repeat(64)}`;
+    await follow({ path: 'a', size_bytes: 10, checksum, storage_class: 'COLD', ...stored });
+    await service.query("update filestore.nodes set state = 'inconsistent' where id = $1", [(await ids()).a]);
+    await follow({ path: 'a', size_bytes: 10, ...entry });
+    expect(await node('a')).toMatchObject(
+      isKept
+        ? { state: 'inconsistent', checksum, storage_class: 'COLD' }
+        : { state: 'active', checksum: null, storage_class: null },
+    );
   });
 });
 

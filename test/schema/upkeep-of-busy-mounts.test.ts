@@ -1,0 +1,105 @@
+import type { Client } from 'pg';
+import { beforeEach, expect, test } from 'vitest';
+import { sendAndBlock } from '../support/databases/concurrency.ts';
+import { databaseEmptiedAfterEachTest } from '../support/databases/test-database.ts';
+import { createMount, createNode, foldAll, type Mount } from '../support/rows/nodes.ts';
+
+const database = databaseEmptiedAfterEachTest();
+
+let free: Mount;
+let busy: Mount;
+let holder: Client;
+let upkeep: Client;
+
+beforeEach(async () => {
+  [free, busy] = [await createMount(database()), await createMount(database())];
+  [holder, upkeep] = [await database().connect(), await database().connect()];
+  for (const mount of [free, busy]) {
+    const directory = await createNode(database(), mount, mount.rootId, 'a', 'directory');
+    const file = await createNode(database(), mount, mount.rootId, 'f');
+    await database().query('update filestore.nodes set size_bytes = 1 where id = $1', [file]);
+    await database().query('select filestore.delete_node($1)', [
+      await createNode(database(), mount, directory, 'gone'),
+    ]);
+  }
+});
+
+/** A session that moves a directory, and does not commit yet. */
+const moveDirectory = ({ id }: Mount) =>
+  holder.query(
+    `begin; select filestore.move_node(id, new_name => 'b') from filestore.nodes
+     where backend_mount_id = ${id} and path = 'a'`,
+  );
+
+/** Calls a function of upkeep, which must not wait. */
+async function callAtOnce(call: string): Promise<number> {
+  const { waits, outcome } = await sendAndBlock(upkeep, `select ${call} as done`);
+  const ended = await outcome;
+  expect(waits).toBe(false);
+  if (!ended.ok) throw ended.error;
+  return ended.result.rows[0].done;
+}
+
+const remaining = async (table: string, column: string) =>
+  (
+    await database().query<{ id: string }>(
+      `select distinct backend_mount_id as id from filestore.${table} where ${column}`,
+    )
+  ).map(({ id }) => id);
+
+test('a fold leaves the deltas of a mount whose tree is locked to the next call', async () => {
+  await moveDirectory(busy);
+  expect(await callAtOnce('filestore.fold_rollups()')).toBeGreaterThan(0);
+  expect(await remaining('rollup_deltas', 'true')).toEqual([busy.id]);
+  await holder.query('commit');
+  await callAtOnce('filestore.fold_rollups()');
+  expect(await remaining('rollup_deltas', 'true')).toEqual([]);
+});
+
+test('a fold that waits for the only mount with deltas goes on when its tree is free', async () => {
+  await foldAll(database());
+  await database().query(
+    'update filestore.nodes set size_bytes = 2 where backend_mount_id = $1 and name = $2',
+    [busy.id, 'f'],
+  );
+  await moveDirectory(busy);
+  const { waits, outcome } = await sendAndBlock(upkeep, 'select filestore.fold_rollups()');
+  expect(waits).toBe(true);
+  await holder.query('commit');
+  expect(await outcome).toMatchObject({ ok: true });
+  expect(await remaining('rollup_deltas', 'true')).toEqual([]);
+});
+
+test('a purge leaves the tombstones of a mount whose tree is locked to the next call', async () => {
+  await foldAll(database());
+  await moveDirectory(busy);
+  expect(await callAtOnce("filestore.purge_deleted('0')")).toBe(1);
+  expect(await remaining('nodes', 'not live')).toEqual([busy.id]);
+  await holder.query('commit');
+  expect(await callAtOnce("filestore.purge_deleted('0')")).toBe(1);
+});
+
+test('a purge that waits for the first mount keeps no writer of another one waiting', async () => {
+  await foldAll(database());
+  await moveDirectory(free);
+  const { waits, outcome } = await sendAndBlock(upkeep, "select filestore.purge_deleted('0')");
+  expect(waits).toBe(true);
+  const move = await sendAndBlock(
+    await database().connect(),
+    `select filestore.move_node(id, new_name => 'b') from filestore.nodes where backend_mount_id = ${busy.id} and path = 'a'`,
+  );
+  expect(move.waits).toBe(false);
+  await holder.query('commit');
+  expect(await outcome).toMatchObject({ ok: true, result: { rows: [{ purge_deleted: 2 }] } });
+});
+
+test('pruning leaves the versions of a mount whose row is locked to a later call', async () => {
+  const versions = async () => await remaining('snapshots', "valid_to is not null and name = 'f'");
+  expect(await versions()).toHaveLength(2);
+  await holder.query(`begin; update filestore.backend_mounts set contact = 'x' where id = ${busy.id}`);
+  expect(await callAtOnce("filestore.prune_history('0', 0)")).toBeGreaterThan(0);
+  expect(await versions()).toEqual([busy.id]);
+  await holder.query('commit');
+  while ((await callAtOnce("filestore.prune_history('0', 0)")) > 0);
+  expect(await versions()).toEqual([]);
+});
