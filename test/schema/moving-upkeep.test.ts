@@ -36,7 +36,7 @@ describe('purge_deleted', () => {
   test('leaves a mount that begins to move while it waits, and purges the others', async () => {
     const [service, operator] = [await database().connect(), await database().connect()];
     await service.query('begin');
-    await service.query('select filestore.lock_tree($1, false)', [moving.mount.id]);
+    await service.query('select filestore.lock_tree($1, false)', [others[0]?.mount.id]);
     const purging = await sendAndBlock(operator, PURGE);
     expect(purging.waits).toBe(true);
     await publishMount(database(), moving.key);
