@@ -182,10 +182,10 @@ export function connectionFrom(
  * The session's name in pg_stat_activity. It tells an operator who waits for its locks when it began and
  * on which host. The server keeps only 63 bytes: a long host name loses its beginning, since names of pods differ at their ends.
  */
-export function nameSession(purpose: string): string {
+export function nameSession(purpose: string, host = hostname()): string {
   const start = new Date().toISOString().replace(/[-:]|\.\d+/g, '');
   const name = `${purpose} ${start} `;
-  return name + hostname().slice(-(63 - name.length));
+  return name + host.slice(-(63 - name.length));
 }
 
 /** The longest delay that Node's timers take. They end longer ones at once, so a sum of settings needs this bound too. */

@@ -112,6 +112,11 @@ describe('a list is refused, with its line and what to do, and without its URLs:
   });
 });
 
+test('a variable that is empty is refused as one that is not set', async () => {
+  const refusal = await refusalOf('paris PARIS_URL', { PARIS_URL: ' ' });
+  expect(refusal).toMatch(/^Line 1 of LIST names the variable PARIS_URL, which is not set\. Set it/);
+});
+
 describe('what should name the list is refused:', () => {
   test.each([
     ['nothing', '', /is not named: the value is empty/],
@@ -122,7 +127,7 @@ describe('what should name the list is refused:', () => {
       /variable NOT_SET.* is not set\. Set it, or correct its name/,
     ],
     ['a variable with the name of an inherited property', 'env:__proto__', /variable __proto__.* is not set/],
-    ['no variable', `env:${SECRET}/`, /no name of a variable/],
+    ['no variable', `env:${SECRET}/`, /no name of a variable\. Write, for instance, env:DATABASES\./],
     [
       'a file that is not there',
       '/nowhere/databases.txt',

@@ -219,6 +219,14 @@ describe('the pool', () => {
     expect(poolSettings({ ...shared, FILESTORE_PGPOOL_MAX: '9' }).max).toBe(9);
   });
 
+  test('takes numbers up to the longest delay of Node.js, with spaces around them', () => {
+    const idleTimeoutMs = 2_147_483_647;
+    expect(poolSettings({ PGPOOL_IDLE_TIMEOUT_MS: ` ${idleTimeoutMs} ` })).toMatchObject({ idleTimeoutMs });
+    expect(() => poolSettings({ PGPOOL_IDLE_TIMEOUT_MS: `${idleTimeoutMs + 1}` })).toThrow(
+      `PGPOOL_IDLE_TIMEOUT_MS is "2147483648", which is not a whole number from 0 to ${idleTimeoutMs}. Correct it, or unset it for the default of 30000.`,
+    );
+  });
+
   const MISTYPED = [
     ['PGPOOL_MAX', 'x'],
     ['PGPOOL_MAX', '5.5'],
@@ -283,6 +291,17 @@ describe('the settings of a run', () => {
   ])('are refused by name: %s %j', (name, value) => {
     expect(() => migrationSettings({}, { [name]: value })).toThrow(
       expect.objectContaining({ code: 'SETTINGS_INVALID', setting: `settings.${name}` }),
+    );
+  });
+
+  test('have the pooler with spaces around it, or name its variable, and do not quote what may be a URL', () => {
+    const setting = 'FILESTORE_MIGRATION_POOLER';
+    expect(migrationSettings({ [setting]: ' session ' }, {}).pooler).toBe('session');
+    expect(() => migrationSettings({ [setting]: URL_1 }, {})).toThrow(
+      expect.objectContaining({
+        setting,
+        message: `${setting} must be refuse (the default), or session for a pooler in session mode. Correct it, or unset it.`,
+      }),
     );
   });
 
