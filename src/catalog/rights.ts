@@ -166,7 +166,7 @@ function describe({ problem, role, level, privilege, kind, object, columns, reme
       if (object === 'this session') {
         return paragraph(
           'session_replication_role is "replica" here, by the settings of the server or the options of the connection,',
-          `so no guard works in such sessions. Remove it there: ${remedy}`,
+          `so no guard works in such sessions. Remove it from the options, or run: ${remedy}`,
         );
       }
       return paragraph(

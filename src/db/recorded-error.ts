@@ -25,8 +25,8 @@ const EXPIRED = 'expired';
 
 /** A code, and not a text that may have a secret. */
 const CODE = /^\w{1,64}$/;
-/** A name that the journal can store, as those of classes are. */
-const NAME = /^[\w$. :[\]-]{1,100}$/;
+/** A name that the journal can store: without NUL and half characters, and short. */
+const NAME = /^[^\p{Cc}\p{Cs}]{1,100}$/u;
 
 /** The description of an error for the journal. The texts that `add` returns replace those of the default. */
 export function describeError(
@@ -50,8 +50,12 @@ function defaultDescription(error: unknown): ErrorDescription {
   if (error instanceof FilestoreError && error.cause === undefined) {
     return { name: error.name, message: error.message, code: known };
   }
-  const name = error instanceof Error && NAME.test(error.name) ? error.name : undefined;
-  return { name: name ?? (error instanceof Error ? 'Error' : typeof error), code: known };
+  return { name: nameOf(error), code: known };
+}
+
+function nameOf(error: unknown): string {
+  if (!(error instanceof Error)) return typeof error;
+  return typeof error.name === 'string' && NAME.test(error.name) ? error.name : 'Error';
 }
 
 /** The error in an entry that failed or was canceled, whichever program wrote it. */

@@ -40,7 +40,7 @@ export class TransactionWatch {
     return this.#abortedBy;
   }
 
-  /** The error of the server for which the work failed: the one that aborted it, or one that a savepoint undid and the work threw on. */
+  /** The error of the server for which the work failed: it aborted the transaction, or a savepoint undid it and the work threw it on. */
   failedBy(thrown: unknown): DatabaseError | undefined {
     if (this.#abortedBy !== undefined) return this.#abortedBy;
     // Causes can form a ring.

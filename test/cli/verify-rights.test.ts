@@ -140,6 +140,34 @@ describe('rights of roles', () => {
     await expectRemedies();
   });
 
+  test.each(['schema', 'database'])('of a role that owns the %s are listed', async (kind) => {
+    const role = await createRole();
+    await grantAccess(role, 'operator');
+    const superuser = await database().connectAsSuperuser();
+    const object = kind === 'schema' ? 'filestore' : database().name;
+    const { owner } = await one(
+      database(),
+      "select relowner::regrole::text as owner from pg_class where oid = 'filestore.nodes'::regclass",
+    );
+    await superuser.query(`alter ${kind} ${object} owner to ${role.quotedName}`);
+    const found = await differences(database().superuserUrl);
+    expect(found).toContain(
+      `role "${role.name}" owns the ${kind} ${object}, so it may do more than its level operator allows. Give it another owner: alter ${kind} ${object} owner to ${owner}`,
+    );
+    expect(found.filter((line) => line.includes('belongs to role'))).toEqual([]);
+    // With its owner, the schema loses the right of the level, which cannot be granted to an owner.
+    await superuser.query(`alter ${kind} ${object} owner to ${owner}`);
+    await expectRemedies();
+  });
+
+  test('are listed with the setting of this session that switches guards off', async () => {
+    const url = new URL(database().superuserUrl);
+    url.searchParams.set('options', '-c session_replication_role=replica');
+    expect(await differences(url.href)).toEqual([
+      'session_replication_role is "replica" here, by the settings of the server or the options of the connection, so no guard works in such sessions. Remove it from the options, or run: alter system reset session_replication_role',
+    ]);
+  });
+
   test('by which a role can get more rights are listed', async () => {
     const [service, other] = [await createRole(), await createRole('_other')];
     await grantAccess(service, 'service');

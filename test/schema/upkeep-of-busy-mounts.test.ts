@@ -1,6 +1,6 @@
 import type { Client } from 'pg';
 import { beforeEach, expect, test } from 'vitest';
-import { sendAndBlock } from '../support/databases/concurrency.ts';
+import { type Outcome, sendAndBlock } from '../support/databases/concurrency.ts';
 import { databaseEmptiedAfterEachTest } from '../support/databases/test-database.ts';
 import { createMount, createNode, foldAll, type Mount } from '../support/rows/nodes.ts';
 
@@ -24,12 +24,21 @@ beforeEach(async () => {
   }
 });
 
+const moveIn = ({ id }: Mount) =>
+  `select filestore.move_node(id, new_name => 'b') from filestore.nodes where backend_mount_id = ${id} and path = 'a'`;
+
 /** A session that moves a directory, and does not commit yet. */
-const moveDirectory = ({ id }: Mount) =>
-  holder.query(
-    `begin; select filestore.move_node(id, new_name => 'b') from filestore.nodes
-     where backend_mount_id = ${id} and path = 'a'`,
-  );
+const moveDirectory = (mount: Mount) => holder.query(`begin; ${moveIn(mount)}`);
+
+/** Calls a function of upkeep that has to wait for one mount, and expects that a writer of the other one does not. */
+async function expectFreeBeside(call: string, other: Mount): Promise<Outcome> {
+  const { waits, outcome } = await sendAndBlock(upkeep, call);
+  expect(waits).toBe(true);
+  const move = await sendAndBlock(await database().connect(), moveIn(other));
+  await holder.query('commit');
+  expect(move.waits).toBe(false);
+  return outcome;
+}
 
 /** Calls a function of upkeep, which must not wait. */
 async function callAtOnce(call: string): Promise<number> {
@@ -82,15 +91,18 @@ test('a purge leaves the tombstones of a mount whose tree is locked to the next 
 test('a purge that waits for the first mount keeps no writer of another one waiting', async () => {
   await foldAll(database());
   await moveDirectory(free);
-  const { waits, outcome } = await sendAndBlock(upkeep, "select filestore.purge_deleted('0')");
-  expect(waits).toBe(true);
-  const move = await sendAndBlock(
-    await database().connect(),
-    `select filestore.move_node(id, new_name => 'b') from filestore.nodes where backend_mount_id = ${busy.id} and path = 'a'`,
+  const outcome = await expectFreeBeside("select filestore.purge_deleted('0')", busy);
+  expect(outcome).toMatchObject({ ok: true, result: { rows: [{ purge_deleted: 2 }] } });
+});
+
+test('a batch of a backfill ends before the nodes of a mount whose tree is locked', async () => {
+  await moveDirectory(busy);
+  const outcome = await expectFreeBeside(
+    "call filestore.backfill('nodes', 'storage_class', $$ 'COLD' $$)",
+    free,
   );
-  expect(move.waits).toBe(false);
-  await holder.query('commit');
-  expect(await outcome).toMatchObject({ ok: true, result: { rows: [{ purge_deleted: 2 }] } });
+  expect(outcome).toMatchObject({ ok: true });
+  expect(await remaining('nodes', "kind = 'file' and storage_class is null")).toEqual([]);
 });
 
 test('pruning leaves the versions of a mount whose row is locked to a later call', async () => {
