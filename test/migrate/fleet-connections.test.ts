@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { type Proxy as Cable, startProxy } from '../../harness/proxy.ts';
-import { fleetStatus, migrateFleet, SettingsError, verifyFleet } from '../../src/index.ts';
+import { fleetStatus, migrateFleet, verifyFleet } from '../../src/index.ts';
 import { named, withOption } from '../support/databases/fleet-databases.ts';
 import { databaseForFile } from '../support/databases/test-database.ts';
 
@@ -79,29 +79,6 @@ describe('with nothing pending', () => {
 });
 
 describe('what cannot be used is refused before anything runs:', () => {
-  test.each([
-    ['no database', [], /list of databases is empty/],
-    [
-      'a name that is there twice',
-      [
-        ['a', NOWHERE],
-        ['a', `${NOWHERE}2`],
-      ],
-      /name "a" is there twice: database 1 of the list, and database 2/,
-    ],
-    [
-      'a name with other characters',
-      [['a b', NOWHERE]],
-      /^The name of database 1 of the list has characters/,
-    ],
-    ['no URL', [['a', ' ']], /^Database "a" \(database 1 of the list\): it has no connectionString/],
-  ] as const)('%s', async (_, list, message) => {
-    const databases = list.map(([name, connectionString]) => ({ name, connectionString }));
-    const error = await migrateFleet({ databases }).catch((cause: unknown) => cause);
-    expect(error).toBeInstanceOf(SettingsError);
-    expect((error as SettingsError).message).toMatch(message);
-  });
-
   test.each([0, 1.5, Number.NaN, 1001])('concurrency %d', async (concurrency) => {
     await expect(fleetStatus({ databases: named({ a: NOWHERE }), concurrency })).rejects.toThrow(
       /^concurrency is .* whole number from 1 to 1000/,

@@ -140,30 +140,3 @@ describe('what should name the list is refused:', () => {
     expect(String(error)).not.toContain(SECRET);
   });
 });
-
-describe('two names have the settings of one database', () => {
-  const twinOf = (url: string) =>
-    resolveFleet([
-      { name: 'paris', connectionString: 'postgres://app:one@db.example/app' },
-      { name: 'rome', connectionString: url },
-    ])[1]?.twin;
-
-  test.each([
-    ['with another password', 'postgres://app:two@db.example/app'],
-    ['with the default port', 'postgres://app:one@db.example:5432/app'],
-    ['with another TLS mode', 'postgres://app:one@db.example/app?sslmode=no-verify'],
-  ])('%s', (_, url) => {
-    expect(twinOf(url)).toBe('paris');
-  });
-
-  // A pooler of several tenants chooses the database by the last two.
-  test.each([
-    ['host', 'postgres://app:one@db2.example/app'],
-    ['port', 'postgres://app:one@db.example:5433/app'],
-    ['database', 'postgres://app:one@db.example/app2'],
-    ['user', 'postgres://app.tenant2:one@db.example/app'],
-    ['options', 'postgres://app:one@db.example/app?options=endpoint%3Dtwo'],
-  ])('unless the %s differs', (_, url) => {
-    expect(twinOf(url)).toBeUndefined();
-  });
-});

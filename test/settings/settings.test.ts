@@ -8,7 +8,6 @@ import {
   SettingsError,
   serviceConnection,
 } from '../../src/index.ts';
-import { parseDatabaseUrl, replaceInUrl } from '../../src/settings/database-url.ts';
 
 const URL_1 = 'postgres://one@host1/db1';
 const URL_2 = 'postgres://two@host2/db2';
@@ -17,15 +16,6 @@ const URL_3 = 'postgres://three@host3/db3';
 afterEach(() => {
   vi.unstubAllEnvs();
 });
-
-/** The error with which a URL is refused. */
-function refusalOf(url: string): unknown {
-  try {
-    return expect.fail(`accepted: ${JSON.stringify(serviceConnection({ DATABASE_URL: url }))}`);
-  } catch (error) {
-    return error;
-  }
-}
 
 describe('the database URL', () => {
   test.each([
@@ -43,37 +33,21 @@ describe('the database URL', () => {
     expect(migrationConnection(env)?.database).toBe(migration);
   });
 
-  test.each([
-    [
-      'postgresql://app:s%40fe%2Fword@db.example:6432/file%20store?sslmode=disable',
-      {
-        host: 'db.example',
-        port: 6432,
-        user: 'app',
-        password: 's@fe/word',
-        database: 'file store',
-        ssl: false,
-      },
-    ],
-    ['postgres://host/..', { host: 'host', database: '..' }],
-    ['postgres://host/%2e?sslmode=disable', { host: 'host', database: '.' }],
-    ['postgres://host/a/../b', { host: 'host', database: 'a/../b' }],
-    ['postgres://[::1]/db', { host: '::1', database: 'db' }],
-    [
-      'postgres:///db?host=/run/postgresql&port=5433',
-      { host: '/run/postgresql', port: 5433, database: 'db' },
-    ],
-    ['postgres://app:pw@/db?host=/run/postgresql', { host: '/run/postgresql', user: 'app', password: 'pw' }],
-    ['postgres://host/db?sslmode=no-verify', { ssl: { rejectUnauthorized: false } }],
-    ['postgres://host/db?sslmode=require', { ssl: { rejectUnauthorized: true } }],
-    ['postgres://host/db?application_name=thumbnails', { application_name: 'thumbnails' }],
-    [
-      'postgres://host/db?options=-c%20jit%3Doff',
-      { options: '-c default_transaction_isolation=read\\ committed -c DateStyle=ISO -c jit=off' },
-    ],
-  ])('%s is read in parts', (url, expected) => {
-    const connection = serviceConnection({ DATABASE_URL: url });
-    expect(connection && poolConfig(connection)).toMatchObject(expected);
+  test('is given to pg in parts, its options after those of the package', () => {
+    const connection = serviceConnection({
+      DATABASE_URL:
+        'postgres://app:pw@host:1/db?sslmode=disable&options=-c%20jit%3Doff&application_name=thumbnails',
+    });
+    expect(connection && poolConfig(connection)).toMatchObject({
+      host: 'host',
+      port: 1,
+      user: 'app',
+      password: 'pw',
+      database: 'db',
+      ssl: false,
+      application_name: 'thumbnails',
+      options: '-c default_transaction_isolation=read\\ committed -c DateStyle=ISO -c jit=off',
+    });
   });
 
   test('leaves settings that are not in it to pg', () => {
@@ -82,125 +56,15 @@ describe('the database URL', () => {
     for (const key of ['host', 'port', 'user', 'password', 'ssl']) expect(config).not.toHaveProperty(key);
   });
 
-  test('gets TLS from PGSSLMODE if it does not say it, and other values are refused', () => {
-    const sslOf = (url: string) => {
-      const connection = serviceConnection({ DATABASE_URL: url });
-      return connection && poolConfig(connection).ssl;
-    };
-    vi.stubEnv('PGSSLMODE', 'require');
-    expect(sslOf('postgres://host/db')).toEqual({ rejectUnauthorized: true });
-    expect(sslOf('postgres://host/db?sslmode=disable')).toBe(false);
-    for (const mode of ['REQUIRE', ' require', 'verify_full', 'true', 'allow']) {
-      vi.stubEnv('PGSSLMODE', mode);
-      expect(() => sslOf('postgres://host/db')).toThrow(/^PGSSLMODE must be one of disable, .*verify-full/);
-    }
-  });
-
-  test('gets a missing port from PGPORT, which is refused and not quoted if it is no port', () => {
-    vi.stubEnv('PGPORT', '6432');
-    expect(serviceConnection({ DATABASE_URL: 'postgres://host/db' })).toMatchObject({ port: 6432 });
-    for (const port of ['postgres://u:hunter2@h', '99999']) {
-      vi.stubEnv('PGPORT', port);
-      expect(String(refusalOf('postgres://host/db'))).toMatch(
-        /The port in PGPORT is not a number from 1 to 65535/,
-      );
-      expect(serviceConnection({ DATABASE_URL: 'postgres://host:1/db' })).toMatchObject({ port: 1 });
-    }
-  });
-
   test('is refused with PGREPLICATION, which no query works with', () => {
     vi.stubEnv('PGREPLICATION', 'true');
     const connection = serviceConnection({ DATABASE_URL: URL_1 });
     expect(() => connection && poolConfig(connection)).toThrow(/^PGREPLICATION .*Unset it/);
   });
 
-  test.each([
-    ['?SSLMODE=require', /has the parameter "SSLMODE"\. Write it as sslmode\./],
-    ['?Host=/run/postgresql', /has the parameter "Host"\. Write it as host\./],
-    [
-      '?channel_binding=require',
-      /has the unknown parameter "channel_binding"\. Remove it, or use one of host, /,
-    ],
-    ['?requiressl=1', /has the unknown parameter "requiressl"\./],
-    ['?sslmode=require&schema=public', /has the unknown parameter "schema"\./],
-    ['?sslmod=require', /has an unknown parameter, which is not shown here\./],
-    ['?hunter2', /has an unknown parameter, which is not shown here\./],
-    ['?__proto__=1', /has an unknown parameter, which is not shown here\./],
-    ['?sslmode=verify-full&sslmode=disable', /has the parameter sslmode twice\. Remove one of them\./],
-    ['?sslmode=constructor', /sslmode in DATABASE_URL must be one of disable, /],
-    ['?sslmode=Require', /sslmode in DATABASE_URL must be one of disable, /],
-    ['?sslmode=', /sslmode in DATABASE_URL must be one of disable, /],
-    ['?PASSWORD=hunter2', /gives the password as a parameter\./],
-  ])('with %s is refused', (query, message) => {
-    const error = refusalOf(`postgres://host/db${query}`);
-    expect(error).toMatchObject({ code: 'SETTINGS_INVALID', setting: 'DATABASE_URL' });
-    expect(String(error)).toMatch(message);
-    expect(String(error)).not.toContain('hunter2');
-  });
-
-  test.each([
-    ['that is not a URL', 'app hunter2'],
-    ['with a raw @ and # in the password', 'postgres://app:hunter2@#@host/app'],
-    ['with a raw / in the password', 'postgres://app:hunter2/x@host/app'],
-    ['with a raw % in the password', 'postgres://app:hunter2%zz@host/app'],
-    ['with another scheme', 'mysql://app:hunter2@host/app'],
-    ['without a database', 'postgres://app:hunter2@host'],
-    ['with a bad port', 'postgres://app:hunter2@host:port/app'],
-    ['with a parameter after &', 'postgres://app@host/app&password=hunter2'],
-    ['with a parameter after ;', 'postgres://app@host/app;password=hunter2'],
-    ['with a null character', 'postgres://app:hunter2%00@host/app'],
-  ])('%s is refused and not quoted', (_, url) => {
-    const error = refusalOf(url);
-    expect(error).toMatchObject({ code: 'SETTINGS_INVALID', setting: 'DATABASE_URL' });
-    expect(String(error)).not.toContain('hunter2');
-  });
-
-  test.each([
-    'postgres://db1:5432,db2:5433/app',
-    'postgres://db1,db2/app',
-    'postgres://app:hunter2@db1:5432,db2/app',
-    'postgres://host/app?host=db1,db2',
-  ])('with several hosts is refused: %s', (url) => {
-    expect(String(refusalOf(url))).toMatch(/DATABASE_URL names several hosts\. Name one of them/);
-    expect(String(refusalOf(url))).not.toContain('hunter2');
-  });
-
-  test('may have a comma in its password', () => {
-    expect(migrationConnection({ DATABASE_URL: 'postgres://app:se,cret@host/app' })).toMatchObject({
-      host: 'host',
-      password: 'se,cret',
-    });
-  });
-
-  test('with two ports is refused, of which libpq takes the other one', () => {
-    expect(String(refusalOf('postgres://host:5432/db?port=1'))).toMatch(/has the port twice\. Remove one/);
-  });
-
   test('with a missing certificate file names the parameter', () => {
     const connection = serviceConnection({ DATABASE_URL: 'postgres://host/db?sslrootcert=/no/such.pem' });
     expect(() => connection && poolConfig(connection)).toThrow(/sslrootcert.*\/no\/such\.pem/);
-  });
-});
-
-describe('the database URL with another database', () => {
-  test.each([
-    ['postgres://app:secret@db.example:6432/app?sslmode=disable', { host: 'db.example', port: 6432 }],
-    ['postgres://app:secret@/app?host=/run/postgres', { host: '/run/postgres' }],
-    ['postgres:///app?host=/run/postgres', { host: '/run/postgres' }],
-    ['postgres://[::1]/a/../b', { host: '::1' }],
-    ['postgres:///app', { host: 'of.variable' }],
-  ])('and user leads to the same server: %s', (url, server) => {
-    vi.stubEnv('PGHOST', 'of.variable');
-    const target = { database: 'other db', user: 'o@ther', password: 's/e:c' };
-    const replaced = parseDatabaseUrl('server', replaceInUrl('server', url, target));
-    expect(replaced).toMatchObject({ ...server, ...target });
-  });
-
-  test('keeps its user and its other parameters', () => {
-    const url = 'postgres://app:s%40@host/app?options=-c%20role%3Dx&application_name=a';
-    const { database: _, ...others } = parseDatabaseUrl('server', url);
-    const replaced = replaceInUrl('server', url, { database: 'other' });
-    expect(parseDatabaseUrl('server', replaced)).toEqual({ ...others, database: 'other' });
   });
 });
 
