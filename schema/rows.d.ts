@@ -991,7 +991,7 @@ export type NodesByIdRow = NodeRow;
 /** A row of "select * from filestore.nodes_by_path(…)". The live nodes at the given paths of a mount, in the order of the paths, which need not be canonical. With with_deleted, also the tombstone that was deleted last where no live node is. No row for a path without a node, or null. FS404 when the mount does not exist, FS422 when a path is not valid, or there are more than 10000. */
 export type NodesByPathRow = NodeRow;
 
-/** A row of "select * from filestore.prune_history(…)". Removes at most batch superseded versions of live nodes that ended longer than older_than ago, the oldest of each node first, and returns how many. Each node keeps its newest keep_versions superseded versions. Repeat it until it returns 0. backend_mounts.history_horizon is the moment up to which versions were removed. Leaves out mounts that move, are being erased, or are locked by others, and what was written since the oldest running scan began. */
+/** A row of "select * from filestore.prune_history(…)". Removes at most batch superseded versions of live nodes that ended longer than older_than ago, the oldest of each node first, and returns how many. Each node keeps its newest keep_versions superseded versions. Repeat it until it returns 0. backend_mounts.history_horizon is the moment up to which versions were removed. Leaves out mounts that move, are being erased, or are locked by others unless all are, and what was written since the oldest running scan began. */
 export interface PruneHistoryRow {
   prune_history: number | null;
 }
@@ -1001,7 +1001,7 @@ export interface PruneJournalRow {
   prune_journal: number | null;
 }
 
-/** A row of "select * from filestore.purge_deleted(…)". Removes at most batch tombstones whose last change is longer than older_than ago, with their history, the oldest and deepest first, and returns how many. One call takes at most 100 mounts, and leaves those to the next call whose trees others have locked, except for the first one. Repeat it until it returns 0. Skips directories that have pending deltas. */
+/** A row of "select * from filestore.purge_deleted(…)". Removes at most batch tombstones whose last change is longer than older_than ago, with their history, the oldest and deepest first, and returns how many. One call takes at most 100 mounts, and leaves those to the next call whose trees others have locked, unless all are. Repeat it until it returns 0. Skips directories that have pending deltas. */
 export interface PurgeDeletedRow {
   purge_deleted: number | null;
 }

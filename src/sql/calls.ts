@@ -1211,7 +1211,7 @@ const PRUNE_HISTORY: SqlFunction = {
   },
 };
 
-/** Removes at most batch superseded versions of live nodes that ended longer than older_than ago, the oldest of each node first, and returns how many. Each node keeps its newest keep_versions superseded versions. Repeat it until it returns 0. backend_mounts.history_horizon is the moment up to which versions were removed. Leaves out mounts that move, are being erased, or are locked by others, and what was written since the oldest running scan began. May be called by operators. */
+/** Removes at most batch superseded versions of live nodes that ended longer than older_than ago, the oldest of each node first, and returns how many. Each node keeps its newest keep_versions superseded versions. Repeat it until it returns 0. backend_mounts.history_horizon is the moment up to which versions were removed. Leaves out mounts that move, are being erased, or are locked by others unless all are, and what was written since the oldest running scan began. May be called by operators. */
 export function pruneHistory(client: SqlClient, args: PruneHistoryArguments): Promise<number> {
   return callForOne(client, PRUNE_HISTORY, args);
 }
@@ -1253,7 +1253,7 @@ const PURGE_DELETED: SqlFunction = {
   },
 };
 
-/** Removes at most batch tombstones whose last change is longer than older_than ago, with their history, the oldest and deepest first, and returns how many. One call takes at most 100 mounts, and leaves those to the next call whose trees others have locked, except for the first one. Repeat it until it returns 0. Skips directories that have pending deltas. May be called by operators. */
+/** Removes at most batch tombstones whose last change is longer than older_than ago, with their history, the oldest and deepest first, and returns how many. One call takes at most 100 mounts, and leaves those to the next call whose trees others have locked, unless all are. Repeat it until it returns 0. Skips directories that have pending deltas. May be called by operators. */
 export function purgeDeleted(client: SqlClient, args: PurgeDeletedArguments): Promise<number> {
   return callForOne(client, PURGE_DELETED, args);
 }

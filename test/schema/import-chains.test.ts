@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { one } from '../support/rows/nodes.ts';
-import { importDatabaseForEachTest, key } from '../support/rows/staged.ts';
+import { importDatabaseForEachTest, key, stage } from '../support/rows/staged.ts';
 
 const database = importDatabaseForEachTest();
 
@@ -46,4 +46,45 @@ test('a refused directory with many levels in it costs hardly more than one that
     { reason: 'nodes_name_check', count: 1 },
   ]);
   expect(refused.pages).toBeLessThan(2 * taken.pages);
+});
+
+test('a refused file whose name another one would get, and so on, costs a few lookups for each of them', async () => {
+  const rows = (rename: (index: number) => string) =>
+    Array.from({ length: 500 }, (_, index) => ({ id: 1000 + index, name: rename(index), kind: 'file' }));
+  const last = 499;
+  await stage(
+    database(),
+    'chain',
+    rows((index) => `log.${index}`).map((row) => ({ ...row, parent_id: null })),
+  );
+  await database().query(`call filestore.import_nodes('${key}', 'old.chain')`);
+  await database().query("update old.chain set name = 'new.' || id");
+  const taken = await dryRun();
+  expect(taken.reasons).toEqual([]);
+  await database().query(
+    "update old.chain set name = case id when $1 then E'bad\\u0001' else 'log.' || id - 999 end",
+    [1000 + last],
+  );
+  const refused = await dryRun();
+  expect(refused.reasons).toEqual([
+    { reason: 'nodes_name_check', count: 1 },
+    { reason: 'nodes_name_taken', count: last },
+  ]);
+  expect(refused.pages).toBeLessThan(5 * taken.pages);
+});
+
+test.each([
+  ['refused rows', "update old.chain set name = E'bad\\u0001' || id where id % 10 = 0"],
+  ['rows that the mount has', `call filestore.import_nodes('${key}', 'old.chain')`],
+])('the transaction that plans an import can use the indexes of %s', async (_, prepare) => {
+  await stageChain('top');
+  await database().query(prepare);
+  const client = await database().connect();
+  await client.query('begin');
+  await client.query(`select filestore.plan_import('${key}', 'old.chain', null, null)`);
+  const { rows } = await client.query(
+    `select indcheckxmin as later, count(*)::integer from pg_index
+     where indrelid = 'pg_temp.filestore_import_nodes'::regclass group by 1`,
+  );
+  expect(rows).toEqual([{ later: false, count: 3 }]);
 });

@@ -53,6 +53,16 @@ describe('the dry run lists', () => {
     ]);
   });
 
+  test('no row below a staged root with the id that a directory of the mount has, and they are placed once', async () => {
+    await stage(database(), 'nodes', [directory(10, null, 'd'), file(11, 10, 'f')]);
+    await importAll();
+    await stage(database(), 'nodes', [directory(10, null, ''), file(12, 10, 'x')]);
+    expect(await faults()).toEqual([]);
+    await importAll();
+    expect(await places()).toMatchObject({ 11: ['d/f', 1, true], 12: ['x', 1, true] });
+    expect(await problems()).toEqual([]);
+  });
+
   test('a row whose place a node of the mount has that is not staged, but not that of a tombstone or of a node that leaves it', async () => {
     await stage(database(), 'nodes', [
       directory(10, null, 'd'),

@@ -33,15 +33,16 @@ beforeEach(async () => {
 afterEach(() => dropPublications(database()));
 
 describe('purge_deleted', () => {
-  test('leaves a mount that begins to move while it waits, and purges the others', async () => {
+  test('leaves a mount that begins to move while it waits for its tree, after it has purged the others', async () => {
     const [service, operator] = [await database().connect(), await database().connect()];
     await service.query('begin');
-    await service.query('select filestore.lock_tree($1, false)', [others[0]?.mount.id]);
+    await service.query('select filestore.lock_tree($1, false)', [moving.mount.id]);
+    expect(await one(operator, PURGE)).toEqual({ purged: 2 });
     const purging = await sendAndBlock(operator, PURGE);
     expect(purging.waits).toBe(true);
     await publishMount(database(), moving.key);
     await service.query('commit');
-    expect(await purging.outcome).toMatchObject({ ok: true, result: { rows: [{ purged: 2 }] } });
+    expect(await purging.outcome).toMatchObject({ ok: true, result: { rows: [{ purged: 0 }] } });
     expect(await database().query('select id from filestore.nodes where not live')).toEqual([
       { id: moving.tombstone },
     ]);

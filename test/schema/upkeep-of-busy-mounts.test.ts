@@ -88,11 +88,34 @@ test('a purge leaves the tombstones of a mount whose tree is locked to the next 
   expect(await callAtOnce("filestore.purge_deleted('0')")).toBe(1);
 });
 
-test('a purge that waits for the first mount keeps no writer of another one waiting', async () => {
+test('a fold takes the deltas of a free mount, even if those of a locked one are older and fill the call', async () => {
+  await foldAll(database());
+  for (const { id } of [busy, free]) {
+    await database().query(
+      'update filestore.nodes set size_bytes = 2 where backend_mount_id = $1 and name = $2',
+      [id, 'f'],
+    );
+  }
+  await moveDirectory(busy);
+  expect(await callAtOnce('filestore.fold_rollups(1)')).toBe(1);
+  expect(await remaining('rollup_deltas', 'true')).toEqual([busy.id]);
+});
+
+test('a purge takes the next mount when the first one is locked', async () => {
   await foldAll(database());
   await moveDirectory(free);
-  const outcome = await expectFreeBeside("select filestore.purge_deleted('0')", busy);
-  expect(outcome).toMatchObject({ ok: true, result: { rows: [{ purge_deleted: 2 }] } });
+  expect(await callAtOnce("filestore.purge_deleted('0')")).toBe(1);
+  expect(await remaining('nodes', 'not live')).toEqual([free.id]);
+});
+
+test('a purge that waits for the only mount with tombstones goes on when its tree is free', async () => {
+  await foldAll(database());
+  expect(await callAtOnce("filestore.purge_deleted('0', 1)")).toBe(1);
+  await moveDirectory(busy);
+  const { waits, outcome } = await sendAndBlock(upkeep, "select filestore.purge_deleted('0')");
+  expect(waits).toBe(true);
+  await holder.query('commit');
+  expect(await outcome).toMatchObject({ ok: true, result: { rows: [{ purge_deleted: 1 }] } });
 });
 
 test('a batch of a backfill ends before the nodes of a mount whose tree is locked', async () => {
@@ -114,4 +137,13 @@ test('pruning leaves the versions of a mount whose row is locked to a later call
   await holder.query('commit');
   while ((await callAtOnce("filestore.prune_history('0', 0)")) > 0);
   expect(await versions()).toEqual([]);
+});
+
+test('pruning takes the versions of a free mount, even if those of a locked one fill the call', async () => {
+  const versions = () => remaining('snapshots', "valid_to is not null and name = 'f'");
+  await holder.query(`begin; update filestore.backend_mounts set contact = 'x' where id = ${free.id}`);
+  while ((await versions()).includes(busy.id)) {
+    expect(await callAtOnce("filestore.prune_history('0', 0, 1)")).toBe(1);
+  }
+  expect(await versions()).toEqual([free.id]);
 });
