@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import type { ClientBase, DatabaseError, PoolClient } from 'pg';
 import { codeOf } from '../cause-codes.ts';
 import { FilestoreError, hasCode, SettingsError } from '../errors.ts';
+import { isUnavailable } from '../sql/refusal.ts';
 import { paragraph } from '../text.ts';
 import { lend, withConnection } from './client.ts';
 import { isOvertaken } from './overtaken-statements.ts';
@@ -94,6 +95,8 @@ async function repeatTransaction<T>(run: Run<T>, retries: number): Promise<T> {
  *   await finishCommand(client, { entryId, status: 'succeeded', affectedNodeIds: [file.id] });
  * });
  * @throws {FilestoreError} `TRANSACTION_ROLLED_BACK` as {@link withTransaction} does.
+ * @throws an error for which `isUnavailable` is true, in place of that of `work`, when the connection was lost before
+ * its changes were undone.
  */
 export async function withSavepoint<T>(client: ClientBase, work: () => Promise<T>): Promise<T> {
   // A separate name, so that the end of another savepoint on this client does not end this one.
@@ -109,8 +112,13 @@ export async function withSavepoint<T>(client: ClientBase, work: () => Promise<T
       });
       return result;
     } catch (error) {
-      // It fails only if the connection or the transaction is lost, and then so does the commit.
-      await sendAfter('withSavepoint', client, `rollback to savepoint ${savepoint}`).catch(() => undefined);
+      await sendAfter('withSavepoint', client, `rollback to savepoint ${savepoint}`).catch(
+        (failure: unknown) => {
+          // A caller that catches the error of `work` would go on with a transaction that is lost. After any other failure, the
+          // commit fails.
+          if (isUnavailable(failure)) throw failure;
+        },
+      );
       throw error;
     }
   });

@@ -158,18 +158,40 @@ function refuseMissingUrl(): never {
   throw missingUrlError('the migrations need one.');
 }
 
-/**
- * The connection in pg's form, without settings for the session.
- * @throws {SettingsError} when a certificate file named by the URL cannot be used.
- */
-export function clientConfig(connection: ConnectionSettings): DatabaseConfig {
-  const tls = tlsOf(connection);
+/** Values of libpq's variables that ask for a protection, which pg would leave out without a word. */
+const PROTECTIONS: Readonly<Record<string, RegExp>> = {
+  PGCHANNELBINDING: /^require$/,
+  PGGSSENCMODE: /^require$/,
+  PGREQUIREAUTH: /\S/,
+  PGREQUIRESSL: /^1$/,
+};
+
+function refuseVariables(): void {
   if (isSet(process.env.PGREPLICATION)) {
     throw new SettingsError(
       'PGREPLICATION',
       'PGREPLICATION makes connections that can only replicate. Unset it for this program.',
     );
   }
+  for (const [variable, value] of Object.entries(PROTECTIONS)) {
+    if (!value.test(process.env[variable] ?? '')) continue;
+    throw new SettingsError(
+      variable,
+      paragraph(
+        `${variable} asks for a protection that connections of this program do not have.`,
+        'Unset it for this program. PGSSLMODE=verify-full encrypts connections and checks the server.',
+      ),
+    );
+  }
+}
+
+/**
+ * The connection in pg's form, without settings for the session.
+ * @throws {SettingsError} when a certificate file named by the URL cannot be used.
+ */
+export function clientConfig(connection: ConnectionSettings): DatabaseConfig {
+  const tls = tlsOf(connection);
+  refuseVariables();
   if (Buffer.byteLength(connection.database) > LONGEST_NAME) {
     const place = connection.variable ?? 'connection';
     throw new SettingsError(

@@ -1,6 +1,6 @@
 import type { PoolClient } from 'pg';
 import { describe, expect, test } from 'vitest';
-import { type CommandOptions, getPool, runCommand } from '../../src/index.ts';
+import { type CommandOptions, getPool, runCommand, withSavepoint } from '../../src/index.ts';
 import { createNode, finishCommand, isRefusal, isUnavailable } from '../../src/sql/index.ts';
 import { asSuperuser, databaseEmptiedAfterEachTest } from '../support/databases/test-database.ts';
 import { addOne, countOf, expireAll } from '../support/rows/counted-commands.ts';
@@ -202,6 +202,26 @@ describe('a failure', () => {
       const { rows } = await client.query('select pg_backend_pid() as pid');
       await asSuperuser((superuser) => superuser.query('select pg_terminate_backend($1)', [rows[0].pid]));
       await until(() => client.connection.stream.destroyed);
+      return { result: null };
+    });
+    expect(isUnavailable(await killed.catch((error: unknown) => error))).toBe(true);
+    expect(await lastEntry()).toMatchObject({ status: 'failed' });
+    expect(await repeat()).toMatchObject({ state: 'done', isReplay: false });
+  });
+
+  test('of work whose session is ended before a savepoint can undo a refusal is a loss, after which a repeat runs', async () => {
+    const killed = runCommand({ command: 'fail', idempotencyKey: 'key' }, async (client) => {
+      const { rows } = await client.query('select pg_backend_pid() as pid');
+      const create = withSavepoint(client, async () => {
+        const refusal = await createTaken(client).catch((error: unknown) => error);
+        await asSuperuser((superuser) =>
+          superuser.query('select pg_terminate_backend($1, 5000)', [rows[0].pid]),
+        );
+        throw refusal;
+      });
+      await create.catch((error: unknown) => {
+        if (!isRefusal(error, 'nodes_name_taken')) throw error;
+      });
       return { result: null };
     });
     expect(isUnavailable(await killed.catch((error: unknown) => error))).toBe(true);

@@ -62,6 +62,24 @@ describe('the database URL', () => {
     expect(() => connection && poolConfig(connection)).toThrow(/^PGREPLICATION .*Unset it/);
   });
 
+  test.each([
+    ['PGCHANNELBINDING', 'require', 'prefer'],
+    ['PGGSSENCMODE', 'require', 'disable'],
+    ['PGREQUIREAUTH', 'scram-sha-256', ''],
+    ['PGREQUIRESSL', '1', '0'],
+  ])('is refused with %s=%s, which pg would not obey, and not with "%s"', (variable, value, harmless) => {
+    const connection = serviceConnection({ DATABASE_URL: URL_1 });
+    vi.stubEnv(variable, harmless);
+    expect(connection && poolConfig(connection)).toMatchObject({ host: 'host1' });
+    vi.stubEnv(variable, value);
+    expect(() => connection && poolConfig(connection)).toThrow(
+      expect.objectContaining({
+        setting: variable,
+        message: `${variable} asks for a protection that connections of this program do not have. Unset it for this program. PGSSLMODE=verify-full encrypts connections and checks the server.`,
+      }),
+    );
+  });
+
   test('with a missing certificate file names the parameter', () => {
     const connection = serviceConnection({ DATABASE_URL: 'postgres://host/db?sslrootcert=/no/such.pem' });
     expect(() => connection && poolConfig(connection)).toThrow(/sslrootcert.*\/no\/such\.pem/);
