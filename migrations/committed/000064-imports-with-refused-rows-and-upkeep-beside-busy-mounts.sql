@@ -1,5 +1,5 @@
 --! Previous: sha1:112847b88f3d556b37274e18cafa3aaf4afd907b
---! Hash: sha1:b849fda81af97c90f80f3fb3bd8838ba8be4abef
+--! Hash: sha1:57794a87e0b1e58d02703413503198d91b66f945
 --! Message: Imports with refused rows, and upkeep beside busy mounts
 
 -- Write the next migration here, then: npm run db:commit -- -m "What it does"
@@ -13,7 +13,7 @@ set search_path = pg_catalog, pg_temp
 set jit = off
 as $$
 declare
-  -- A row of the table, which has the function of its check raise an error when it is not sound.
+  -- The staged row as one of the table, for the function of its check, which ends in an error for an unsound one.
   checked constant text := (
     select format('row(%s)::filestore.%I', string_agg(coalesce(replacements ->> a.attname::text, format('t.%I', a.attname)), ', ' order by a.attnum), target)
     from pg_attribute a

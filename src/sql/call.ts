@@ -1,4 +1,4 @@
-import { isDate, isMap, isSet } from 'node:util/types';
+import { isBoxedPrimitive, isDate } from 'node:util/types';
 import { ROW_TYPES, type ValueTypes } from '../value-parsers.ts';
 
 /** Runs a statement: pg's Client, PoolClient or Pool. */
@@ -177,12 +177,21 @@ function keepJson(this: unknown, key: string, value: unknown): unknown {
     problem = 'half of a surrogate pair';
   } else if (typeof value === 'number' && !Number.isFinite(value)) problem = String(value);
   else if (isDate(given) && value === null) problem = 'an invalid Date';
-  else if (isMap(value) || isSet(value)) problem = `a ${value.constructor.name}`;
+  else if (becomesEmpty(value)) problem = `a ${value.constructor.name}`;
   else if (Array.isArray(this) && ['undefined', 'function', 'symbol'].includes(typeof value)) {
     problem = `${typeof value} in an array`;
   }
   if (problem !== undefined) throw new RangeError(problem);
   return value;
+}
+
+/** Whether JSON has only `{}` for it, such as for a Map, a Promise that was not awaited, and an Error. */
+function becomesEmpty(value: unknown): value is object {
+  if (typeof value !== 'object' || value === null || isBoxedPrimitive(value)) return false;
+  if (Array.isArray(value) || Object.keys(value).length > 0) return false;
+  // Not of plain objects, also of another realm.
+  const prototype: unknown = Object.getPrototypeOf(value);
+  return prototype !== null && Object.getPrototypeOf(prototype) !== null;
 }
 
 /** In UTC. pg would write the local time with an offset of whole minutes, but old offsets have seconds. */

@@ -1,3 +1,4 @@
+import { runInNewContext } from 'node:vm';
 import { expect, test } from 'vitest';
 import {
   beginCommand,
@@ -116,6 +117,9 @@ test.each([
   ['NaN', { size: [Number.NaN] }],
   ['an invalid Date', { at: new Date(Number.NaN) }],
   ['a Map', { tags: new Map() }],
+  ['a Promise', { owner: Promise.resolve('ada') }],
+  ['a RegExp', [/a/]],
+  ['a Error', new Error('lost')],
   ['undefined in an array', [undefined]],
   ['half of a surrogate pair', { '\ud800': 1 }],
   ['half of a surrogate pair', ['a\udc00']],
@@ -126,6 +130,23 @@ test.each([
       `filestore.create_node got a value for metadata that is not JSON (${why}). Pass strings, numbers, booleans, null, arrays and plain objects.`,
     ),
   );
+});
+
+test('JSON takes what has a form in it', async () => {
+  const sent: unknown[] = [];
+  const spy: SqlClient = { query: async ({ values }) => ({ rows: [{ id: sent.push(...values) }] }) };
+  const metadata = {
+    empty: [{}, Object.create(null), runInNewContext('({})')],
+    boxed: [Object('a'), Object(1)],
+    own: new (class {
+      toJSON() {
+        return 'own';
+      }
+    })(),
+    error: Object.assign(new Error('lost'), { code: 'ECONNRESET' }),
+  };
+  await createNode(spy, { parentId: '1', name: 'a', metadata: wrong(metadata) });
+  expect(sent).toContain('{"empty":[{},{},{}],"boxed":["a",1],"own":"own","error":{"code":"ECONNRESET"}}');
 });
 
 test('an invalid Date is refused', async () => {
